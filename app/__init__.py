@@ -1,0 +1,1 @@
+"""Broking Terminal V2: market-data subscriptions for a desk on DhanHQ."""

@@ -1,0 +1,1 @@
+"""Option analytics, pure and vectorised."""

@@ -1,0 +1,1 @@
+"""DhanHQ: bytes, limits, policy, connections, credentials."""

@@ -1,0 +1,1 @@
+"""The owners of state. Knows ports and core, no adapter."""

@@ -1,0 +1,1 @@
+"""The instrument universe: an immutable snapshot, replaced whole."""

@@ -1,0 +1,1 @@
+"""What the owners of state need from outside; only where two adapters exist."""

@@ -1,0 +1,1 @@
+"""A second implementation of the exchange, which shares nothing with the service but the codec."""

@@ -1,0 +1,1 @@
+"""From the board to the browser: topics, cadence, fan-out."""
