@@ -38,7 +38,7 @@ class Retry(StrEnum):
 
     BACKOFF = "backoff"
     FEWER_SOCKETS = "fewer_sockets"  # 805: open one socket fewer
-    NEW_TOKEN = "new_token"  # 807, 808, 809: mint once, then wait for a new credential
+    NEW_TOKEN = "new_token"  # noqa: S105 - 807, 808, 809: mint once, then wait for a new credential
     SLOWLY = "slowly"  # 806
     RATE_LIMITED = "rate_limited"  # HTTP 429: 60 s doubling to 15 min, kept over a restart
     STOP = "stop"  # 810
