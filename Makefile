@@ -1,0 +1,70 @@
+# Broking Terminal V2. `make run` and `make test` do all their own set-up on a machine with Python 3.11+ and make.
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+PIP    := $(VENV)/bin/pip --disable-pip-version-check --quiet
+HOURS  ?= 1
+SEED   ?= 1
+
+.PHONY: run test check bench sim soak web requirements docs setup-tests clean
+
+run: $(VENV)/.runtime app/web/index.html
+	@$(VENV)/bin/bt serve
+
+test: $(VENV)/.dev app/web/index.html setup-tests
+	@$(MAKE) --no-print-directory check
+	@$(PY) -m tests.machine vitest
+	@$(PY) -m pytest tests
+
+check: $(VENV)/.dev
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-logo
+	@$(PY) -m pytest tests/arch tests/unit -m "not slow"
+
+bench: $(VENV)/.dev app/web/index.html
+	@$(PY) -m bench
+
+sim: $(VENV)/.dev
+	@$(PY) -m tests.sim.day --seed $(SEED)
+
+soak: $(VENV)/.dev app/web/index.html
+	@$(PY) -m bench.soak --hours $(HOURS)
+
+web: ; rm -rf app/web && $(MAKE) --no-print-directory app/web/index.html
+
+docs: $(VENV)/.dev
+	@$(PY) -m docs.generate
+
+# The lock files: every version pinned, every archive hashed, for every supported Python.
+requirements: $(VENV)/.dev
+	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make requirements" pyproject.toml -o requirements.txt
+	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make requirements" --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+
+$(VENV)/bin/python:
+	@echo "Making $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.txt pyproject.toml hatch_build.py | $(VENV)/bin/python
+	@echo "Installing the pinned dependencies (about a minute, once)"
+	@$(PIP) install --require-hashes -r requirements.txt
+	@BT_WEB=skip $(PIP) install --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+	@echo "Installing the pinned tools for tests"
+	@$(PIP) install --require-hashes -r requirements-dev.txt
+	@touch $@
+
+app/web/index.html: $(shell find web -path web/node_modules -prune -o -type f -print 2>/dev/null) | $(VENV)/.runtime
+	@$(PY) hatch_build.py
+
+setup-tests: $(VENV)/.dev
+	@$(PY) -m tests.machine prepare
+
+clean:
+	rm -rf $(VENV) app/web web/node_modules build dist

@@ -1,0 +1,112 @@
+"""Where the instrument master comes from and how it becomes the snapshot in use. Heavy work runs in child processes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from app.core.errors import MasterRefused
+
+CHILD_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class MasterPlan:
+    """What to load for one day.
+
+    ``given`` is a path or URL from ``BT_INSTRUMENT_MASTER``. Without it, ``generated`` chooses the simulator's own
+    master for that day, and else Dhan's detailed file is downloaded.
+    """
+
+    directory: Path
+    given: str | None
+    generated: bool
+    seed: int
+
+    @property
+    def is_local(self) -> bool:
+        return self.given is not None and "://" not in self.given
+
+
+class MasterSource:
+    """Makes a snapshot file ready for ``InstrumentRegistry.load`` and keeps the last good one."""
+
+    def __init__(self, plan: MasterPlan, download: Callable[[str | None, Path], Awaitable[Path]]) -> None:
+        self._plan = plan
+        self._download = download
+        self.last_refused: str | None = None
+
+    async def snapshot(self, day: date) -> Path:
+        """Path of a finished snapshot for ``day``; built now unless it is there.
+
+        Raises:
+            MasterRefused: the file is bad and no earlier snapshot exists.
+        """
+        self._plan.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            return await self._built(await self._source(day), day)
+        except (MasterRefused, OSError) as error:
+            self.last_refused = str(error)
+            kept = self._newest_kept()
+            if kept is None:
+                raise
+            return kept
+
+    async def _source(self, day: date) -> Path:
+        if self._plan.is_local:
+            assert self._plan.given is not None
+            path = Path(self._plan.given)
+            if not path.is_file():
+                raise MasterRefused(f"BT_INSTRUMENT_MASTER names {path}, which is no file")
+            return path
+        if self._plan.given is None and self._plan.generated:
+            return await self._generated(day)
+        return await self._download(self._plan.given, self._plan.directory)
+
+    async def _generated(self, day: date) -> Path:
+        path = self._plan.directory / f"generated-{day.isoformat()}-{self._plan.seed}.csv"
+        if not path.exists():
+            await _child("app.sim.master", str(path), day.isoformat(), str(self._plan.seed))
+        return path
+
+    async def _built(self, source: Path, day: date) -> Path:
+        out = self._plan.directory / f"{self._family()}-{_fingerprint(source)}.snapshot"
+        if not out.exists():
+            await _child("app.market.instrument_master.scrip_csv", str(source), str(out))
+        out.touch()  # the newest good one is what a refused file falls back to
+        return out
+
+    def _family(self) -> str:
+        return "generated" if self._plan.given is None and self._plan.generated else "master"
+
+    def _newest_kept(self) -> Path | None:
+        kept = list(self._plan.directory.glob(f"{self._family()}-*.snapshot"))
+        return max(kept, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _fingerprint(source: Path) -> str:
+    """Names a source by path, size and time of change: reading 40 MB to hash it would cost more than the warm start."""
+    stat = source.stat()
+    text = f"{source.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+async def _child(module: str, *arguments: str) -> None:
+    """Run one of our modules as a program; its last line on stderr says what was wrong."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, *arguments, stdout=PIPE, stderr=PIPE)
+    try:
+        async with asyncio.timeout(CHILD_TIMEOUT_S):
+            _, errors = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise MasterRefused(f"{module} did not finish within {CHILD_TIMEOUT_S:.0f} s") from None
+    if process.returncode:
+        lines = errors.decode(errors="replace").strip().splitlines()
+        raise MasterRefused(lines[-1] if lines else f"{module} ended with code {process.returncode}")

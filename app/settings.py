@@ -1,0 +1,163 @@
+"""The only reader of the environment. Frozen; secrets stay wrapped.
+
+Every name and default of the contract's section 2, and the named policy numbers of its section 5.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.core.eod import EndOfDayRule, parse_eod_time
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class SettingsError(Exception):
+    """One line: the setting, what it was, what it may be."""
+
+
+def _none_if_blank(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_blank)]
+OptionalText = Annotated[str | None, BeforeValidator(_none_if_blank)]
+OptionalDate = Annotated[date | None, BeforeValidator(_none_if_blank)]
+OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_none_if_blank)]
+
+
+class Settings(BaseSettings):
+    """What one process was told. Field names are the environment's names in lower case."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    bt_host: str = "127.0.0.1"
+    bt_port: int = Field(default=8000, ge=0, le=65535)
+    bt_database_url: str = "sqlite+aiosqlite:///app.db"
+    bt_nats_url: OptionalText = None
+    bt_role: Literal["all", "feed", "gateway"] = "all"
+    bt_feed: Literal["auto", "dhan", "simulator", "off"] = "auto"
+    dhan_client_id: OptionalText = None
+    dhan_access_token: OptionalSecret = None
+    dhan_pin: OptionalSecret = None
+    dhan_totp_secret: OptionalSecret = None
+    dhan_feed_url: str = "wss://api-feed.dhan.co"
+    dhan_api_url: str = "https://api.dhan.co/v2"
+    dhan_auth_url: str = "https://auth.dhan.co"
+    bt_instrument_master: OptionalText = None
+    bt_data_dir: Path = Path("./data")
+    bt_eod_time: str = "15:30"
+    bt_timezone: str = "Asia/Kolkata"
+    bt_auth: Literal["auto", "required", "off"] = "auto"
+    bt_secret_key: OptionalSecret = None
+    bt_eod_keep_watchlists: bool = False
+    bt_tier_b: OptionalPath = None
+    bt_sim_hours: Literal["always", "market"] = "always"
+    bt_sim_seed: int = Field(default=1, ge=0)
+    bt_sim_rate: float = Field(default=1.0, gt=0, le=100)
+    bt_sim_date: OptionalDate = None
+    bt_sim_untraded: float = Field(default=0.0, ge=0, le=1)
+    bt_native: Literal["auto", "0", "1"] = "auto"
+    bt_web: Literal["auto", "skip"] = "auto"
+
+    bt_linger_s: float = Field(default=30.0, ge=0, le=3600)
+    bt_watchdog_s: float = Field(default=15.0, gt=0, le=600)
+    bt_publish_interval_ms: int = Field(default=100, ge=20, le=1000)
+    bt_stalled_client_s: float = Field(default=30.0, gt=0, le=600)
+    bt_audit_days: int = Field(default=90, ge=1, le=3650)
+    bt_backoff_base_s: float = Field(default=0.25, gt=0, le=60)
+    bt_backoff_cap_s: float = Field(default=30.0, gt=0, le=600)
+    bt_healthy_after_s: float = Field(default=60.0, gt=0, le=3600)
+    bt_code_805_delay_s: float = Field(default=60.0, ge=1, le=86_400)
+    bt_code_806_delay_s: float = Field(default=300.0, ge=1, le=86_400)
+    bt_http_429_delay_s: float = Field(default=60.0, ge=1, le=86_400)
+    bt_http_429_delay_max_s: float = Field(default=900.0, ge=1, le=86_400)
+
+    @field_validator("bt_database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if not value.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
+            raise ValueError("a sqlite+aiosqlite:///… or postgresql+asyncpg://… URL")
+        return value
+
+    @field_validator("bt_eod_time")
+    @classmethod
+    def _readable_eod(cls, value: str) -> str:
+        parse_eod_time(value)
+        return value
+
+    @field_validator("bt_timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError("a zone of the IANA database, such as Asia/Kolkata") from error
+        return value
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Settings:
+        if self.bt_auth == "off" and self.bt_host not in LOOPBACK_HOSTS:
+            raise ValueError(f"BT_AUTH=off is refused with BT_HOST={self.bt_host}: only on 127.0.0.1, localhost or ::1")
+        if self.bt_feed == "dhan" and not self.has_dhan_credentials:
+            raise ValueError(
+                "BT_FEED=dhan needs DHAN_CLIENT_ID with DHAN_ACCESS_TOKEN, or DHAN_PIN and DHAN_TOTP_SECRET"
+            )
+        if self.bt_role != "all" and self.bt_nats_url is None:
+            raise ValueError(f"BT_ROLE={self.bt_role} needs BT_NATS_URL; without it only BT_ROLE=all works")
+        return self
+
+    @property
+    def has_dhan_credentials(self) -> bool:
+        mints = self.dhan_pin is not None and self.dhan_totp_secret is not None
+        return self.dhan_client_id is not None and (self.dhan_access_token is not None or mints)
+
+    @property
+    def feed_source(self) -> Literal["dhan", "simulator", "off"]:
+        """What ``BT_FEED`` comes to."""
+        if self.bt_feed == "auto":
+            return "dhan" if self.has_dhan_credentials else "simulator"
+        return self.bt_feed
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.bt_timezone)
+
+    @property
+    def eod_rule(self) -> EndOfDayRule:
+        return parse_eod_time(self.bt_eod_time)
+
+    @property
+    def all_hours(self) -> bool:
+        """The simulator's own calendar: every day trades, round the clock."""
+        return self.feed_source == "simulator" and self.bt_sim_hours == "always"
+
+
+def load_settings() -> Settings:
+    """Read the environment and ``.env``.
+
+    Raises:
+        SettingsError: the first bad setting, in one line.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(_one_line(error)) from None
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    name = str(first["loc"][0]).upper()
+    field = Settings.model_fields.get(name.lower())
+    is_secret = field is not None and "Secret" in str(field.annotation)
+    was = "(hidden)" if is_secret else repr(first["input"])
+    return f"{name} was {was}: {message}"

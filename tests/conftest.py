@@ -1,0 +1,68 @@
+"""Nothing may survive a test: no task, no thread, no timer, no socket. Sockets stay on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+THREADS_THAT_STAY = ("asyncio_", "pytest_timeout", "Dummy", "ThreadPoolExecutor")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real files; tests that need it skip by name where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("../shared/data is not here")
+    return SHARED_DATA
+
+
+@pytest.fixture(autouse=True)
+def no_thread_survives() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    late = [
+        thread
+        for thread in threading.enumerate()
+        if thread not in before
+        and thread.is_alive()
+        and not thread.daemon
+        and not thread.name.startswith(THREADS_THAT_STAY)
+    ]
+    assert late == [], f"threads survived: {late}"
+
+
+@pytest.fixture(autouse=True)
+async def no_task_or_timer_survives() -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    before = asyncio.all_tasks()
+    yield
+    late = [task for task in asyncio.all_tasks() - before if task is not asyncio.current_task() and not task.done()]
+    assert late == [], f"tasks survived: {late}"
+    timers = [handle for handle in getattr(loop, "_scheduled", ()) if not handle.cancelled()]
+    assert timers == [], f"timers survived: {timers}"
+
+
+@pytest.fixture(autouse=True)
+def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and isinstance(address, tuple):
+            assert str(address[0]) in {"127.0.0.1", "::1", "localhost"}, f"a test reached for {address}"
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def no_socket_survives() -> Iterator[None]:
+    yield
+    gc.collect(0)  # an unclosed socket warns when collected, and warnings are errors
