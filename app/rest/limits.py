@@ -1,0 +1,38 @@
+"""Named limits of the REST part; every queue, cache, list and body has one."""
+
+from __future__ import annotations
+
+BODY_BYTES_MAX = 64 * 1024
+USER_ID_MAX = 2**31 - 1  # users.id is a 32-bit integer in PostgreSQL
+SYMBOL_CHARS_MAX = 64
+TOKEN_CHARS_MAX = 96
+EXPIRY_CHARS_MAX = 32
+QUERY_CHARS_MAX = 100
+CURSOR_CHARS_MAX = 128
+
+PAGE_DEFAULT = 100
+PAGE_MAX = 1_000
+ACTIVE_PAGE_MAX = 25_000  # the whole capacity may be asked for at once
+SEARCH_DEFAULT = 20
+SEARCH_MAX = 100
+ROWS_PER_SLICE = 500  # about 2 ms of work between two looks at the loop
+
+IDEMPOTENCY_KEY_CHARS_MAX = 255
+IDEMPOTENCY_ENTRIES_MAX = 1_024
+IDEMPOTENCY_ANSWER_BYTES_MAX = 256 * 1024
+IDEMPOTENCY_BYTES_MAX = 16 * 1024 * 1024
+IDEMPOTENCY_TTL_S = 24 * 3600.0
+
+PASSWORD_CHARS_MIN = 8
+PASSWORD_CHARS_MAX = 1_024
+USER_NAME_CHARS_MAX = 64
+TOKEN_LIFE_S = 12 * 3600  # a trading day; revocation does not wait for it (token_version)
+BEARER_CHARS_MAX = 4_096
+HASHES_AT_ONCE = 2  # argon2id takes 64 MiB each
+HASHES_WAITING_MAX = 16
+FAILURES_PER_NAME_MAX = 5  # of one name from one address
+FAILURES_PER_ADDRESS_MAX = 30
+FAILURE_WINDOW_S = 300.0
+FAILURE_KEYS_MAX = 10_000
+
+PING_TIMEOUT_S = 2.0
