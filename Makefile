@@ -38,7 +38,8 @@ docs: $(VENV)/.dev
 	@$(PY) -m docs.generate
 
 # The lock files: every version pinned, every archive hashed, for every supported Python.
-requirements: $(VENV)/.dev
+requirements: | $(VENV)/bin/python
+	@$(PIP) install uv
 	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make requirements" pyproject.toml -o requirements.txt
 	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

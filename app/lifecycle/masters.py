@@ -29,10 +29,6 @@ class MasterPlan:
     generated: bool
     seed: int
 
-    @property
-    def is_local(self) -> bool:
-        return self.given is not None and "://" not in self.given
-
 
 class MasterSource:
     """Makes a snapshot file ready for ``InstrumentRegistry.load`` and keeps the last good one."""
@@ -59,12 +55,8 @@ class MasterSource:
             return kept
 
     async def _source(self, day: date) -> Path:
-        if self._plan.is_local:
-            assert self._plan.given is not None
-            path = Path(self._plan.given)
-            if not path.is_file():
-                raise MasterRefused(f"BT_INSTRUMENT_MASTER names {path}, which is no file")
-            return path
+        if self._plan.given is not None and "://" not in self._plan.given:
+            return _existing(Path(self._plan.given))
         if self._plan.given is None and self._plan.generated:
             return await self._generated(day)
         return await self._download(self._plan.given, self._plan.directory)
@@ -88,6 +80,12 @@ class MasterSource:
     def _newest_kept(self) -> Path | None:
         kept = list(self._plan.directory.glob(f"{self._family()}-*.snapshot"))
         return max(kept, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise MasterRefused(f"BT_INSTRUMENT_MASTER names {path}, which is no file")
+    return path
 
 
 def _fingerprint(source: Path) -> str:
