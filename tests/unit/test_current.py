@@ -60,7 +60,7 @@ def test_without_a_service_only_what_never_waits_runs() -> None:
         return "here"
 
     async def waits() -> None:
-        await asyncio.sleep(1)
+        await asyncio.sleep(0)
 
     assert current.run(prompt()) == "here"
     with pytest.raises(RuntimeError, match="wait"):

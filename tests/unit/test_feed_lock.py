@@ -13,7 +13,8 @@ HOLD = """
 import sys
 from pathlib import Path
 from app.lifecycle.feed_lock import FeedLock
-assert FeedLock(Path(sys.argv[1])).acquire() is None
+lock = FeedLock(Path(sys.argv[1]))
+assert lock.acquire() is None
 print("held", flush=True)
 sys.stdin.read()
 """
