@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
@@ -13,7 +13,6 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from app.core.errors import InvalidRequest, RateLimited
 from app.rest import limits
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 NO_LOGIN = "!"  # in place of a hash: this account cannot sign in
@@ -51,13 +50,13 @@ class Passwords:
         except (Argon2Error, InvalidHashError):
             return False
 
-    async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _in_thread(self, work: Callable[..., T], *args: str) -> T:
         if self._waiting >= limits.HASHES_WAITING_MAX:
             raise RateLimited("too many sign-ins at once; try again shortly", retry_after_s=2)
         self._waiting += 1
         try:
             async with self._slots:
-                return await asyncio.to_thread(work, *args, **kwargs)
+                return await asyncio.to_thread(work, *args)
         finally:
             self._waiting -= 1
 
