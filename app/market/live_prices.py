@@ -1,0 +1,385 @@
+"""The board: the newest values of every tracked instrument.
+
+Decoders write rows straight into :attr:`LivePrices.buffers`; here they are given slots, read as columns and rounded to
+the tick. Unknown stays unknown: NaN in columns, None to people (contract, rule 5.11).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from app.core.errors import InstrumentUnknown
+from app.core.ids import InstrumentKey, InstrumentKind, Segment
+from app.core.instruments import Instrument
+from app.core.packets import IST_OFFSET_S
+from app.core.prices import PENNY, round_prices, round_to_tick
+from app.core.rows import ROW_BYTES, Has
+from app.ports.feed import NO_SOCKET, TickBuffers
+
+Floats = npt.NDArray[np.float64]
+Slots = npt.NDArray[np.intp]
+
+BOARD_SLOTS = 32_768
+PENNIES_BLUR_AT = 131_072.0  # rupees: above it neighbouring float32 values are further apart than a paisa
+
+# The board's part of a stream row, in the order of the contract's section 7.
+BOARD_FIELDS = (
+    "ltp", "change", "change_pct", "bid", "ask", "bid_qty", "ask_qty", "ltq", "atp", "volume", "total_buy_qty",
+    "total_sell_qty", "oi", "oi_high", "oi_low", "oi_change", "open", "high", "low", "prev_close", "ltt_ms",
+)  # fmt: skip
+BOARD_INDEX = {name: place for place, name in enumerate(BOARD_FIELDS)}
+
+_QUOTED = ("ltq", "volume", "total_buy_qty", "total_sell_qty")
+_FULL_ONLY = ("oi_high", "oi_low")
+_TICK_PRICES = ("open", "high", "low")
+
+
+class OiBasis(IntEnum):
+    """What ``oi_change`` is measured against."""
+
+    NONE = 0
+    PREVIOUS_SESSION = 1  # the last OI of the previous session, as kept by this service
+    REST = 2  # the broker's REST quote
+    FEED = 3  # a previous-close packet
+
+
+OI_BASIS_NAMES = {
+    OiBasis.NONE: None,
+    OiBasis.PREVIOUS_SESSION: "previous_session",
+    OiBasis.REST: "rest",
+    OiBasis.FEED: "feed",
+}
+
+
+class PreviousOi(NamedTuple):
+    oi: int
+    basis: OiBasis
+
+
+class DepthSide(NamedTuple):
+    """One level of one side of the book, best first; price in rupees."""
+
+    price: float
+    qty: int
+    orders: int
+
+
+class Depth(NamedTuple):
+    bids: tuple[DepthSide, ...]
+    asks: tuple[DepthSide, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Board values of some instruments: ``matrix[i, BOARD_INDEX[field]]``, NaN where not known.
+
+    Prices are rupees on the tick, quantities units, ``ltt_ms`` true epoch milliseconds UTC. ``oi_basis`` holds
+    :class:`OiBasis` codes; ``last_ms`` the receive time of the newest packet, 0 for none.
+    """
+
+    matrix: Floats
+    oi_basis: npt.NDArray[np.uint8]
+    last_ms: npt.NDArray[np.int64]
+    usual_gap_ms: Floats
+
+    def column(self, field: str) -> Floats:
+        return self.matrix[:, BOARD_INDEX[field]]
+
+
+class LivePrices:
+    """OWNS the board.
+
+    A slot is given in order of release, oldest first, so that a packet still under way to a dropped instrument finds
+    its slot empty and not another's. ``revision`` rises whenever slots are given or taken.
+    """
+
+    def __init__(self, slots: int = BOARD_SLOTS, connections: int = 5) -> None:
+        self.buffers = TickBuffers(slots, connections)
+        self.revision = 0
+        self._free = deque(range(slots))
+        self._instruments: list[Instrument | None] = [None] * slots
+        self._ticks = np.full(slots, PENNY)
+        self._is_index = np.zeros(slots, dtype=np.bool_)
+        self._bears_oi = np.zeros(slots, dtype=np.bool_)
+        self._segments = np.zeros(slots, dtype=np.uint8)
+        self._previous_oi = np.full(slots, np.nan)
+        self._oi_basis = np.zeros(slots, dtype=np.uint8)
+        self._previous: dict[InstrumentKey, PreviousOi] = {}
+        self._segment_last_ms = np.zeros(256, dtype=np.int64)
+
+    # -- slots
+
+    def __len__(self) -> int:
+        return len(self.buffers.slot_of)
+
+    @property
+    def slots(self) -> int:
+        return self.buffers.slots
+
+    def track(self, instrument: Instrument) -> int:
+        """Give the instrument a slot, with an empty row; the same slot as long as it is tracked.
+
+        Raises:
+            OverflowError: more instruments than slots; admission allows far fewer.
+        """
+        held = self.buffers.slot_of.get(instrument.key.packed)
+        if held is not None:
+            return held
+        if not self._free:
+            raise OverflowError(f"the board's {self.slots} slots are all taken")
+        slot = self._free.popleft()
+        self._clear(slot)
+        self._instruments[slot] = instrument
+        self._is_index[slot] = instrument.kind is InstrumentKind.INDEX
+        # A cash line's Full packet has an OI field too, always zero: it has no OI rather than none.
+        self._bears_oi[slot] = instrument.kind in (InstrumentKind.FUTURE, InstrumentKind.OPTION)
+        # Index values have two decimals whatever tick the master gives them.
+        self._ticks[slot] = PENNY if self._is_index[slot] or instrument.tick <= 0.0 else instrument.tick
+        self._segments[slot] = int(instrument.key.segment)
+        self._set_baseline(slot, self._previous.get(instrument.key))
+        self.buffers.slot_of[instrument.key.packed] = slot
+        self.revision += 1
+        return slot
+
+    def untrack(self, key: InstrumentKey) -> None:
+        """Take the slot back; nothing happens for a key that has none."""
+        slot = self.buffers.slot_of.pop(key.packed, None)
+        if slot is None:
+            return
+        self._instruments[slot] = None
+        self._clear(slot)
+        self._free.append(slot)
+        self.revision += 1
+
+    def slot(self, key: InstrumentKey) -> int | None:
+        return self.buffers.slot_of.get(key.packed)
+
+    def instrument_at(self, slot: int) -> Instrument | None:
+        return self._instruments[slot]
+
+    def _clear(self, slot: int) -> None:
+        buffers = self.buffers
+        buffers.rows[slot * ROW_BYTES : (slot + 1) * ROW_BYTES] = bytes(ROW_BYTES)
+        buffers.socket_of[slot] = buffers.moving_to[slot] = NO_SOCKET
+        buffers.dirty[slot] = 0
+
+    # -- single values
+
+    def last_price(self, key: InstrumentKey) -> float | None:
+        """Last traded price in rupees, on the tick; None while not known."""
+        slot = self.slot(key)
+        if slot is None:
+            return None
+        row = self.buffers.table[slot]
+        if not row["has"] & Has.TICKER or not row["ltp"] > 0.0:
+            return None
+        return round_to_tick(float(row["ltp"]), float(self._ticks[slot]))
+
+    def last_seen_ms(self, key: InstrumentKey) -> int | None:
+        """Receive time of the newest packet, epoch ms UTC."""
+        slot = self.slot(key)
+        return (int(self.buffers.table[slot]["last_ms"]) or None) if slot is not None else None
+
+    def first_seen_ms(self, key: InstrumentKey) -> int | None:
+        """Receive time of the first packet since the instrument was tracked, epoch ms UTC."""
+        slot = self.slot(key)
+        return (int(self.buffers.table[slot]["first_ms"]) or None) if slot is not None else None
+
+    def depth(self, key: InstrumentKey) -> Depth | None:
+        """The book of five levels, best first; None while no Full packet has come."""
+        slot = self.slot(key)
+        if slot is None or not self.buffers.table[slot]["has"] & Has.FULL:
+            return None
+        levels = self.buffers.table[slot]["depth"]
+        tick = float(self._ticks[slot])
+        sides = (
+            tuple(
+                DepthSide(round_to_tick(float(level[f"{side}_price"]), tick), int(level[f"{side}_qty"]),
+                          int(level[f"{side}_orders"]))
+                for level in levels
+                if level[f"{side}_price"] > 0.0
+            )
+            for side in ("bid", "ask")
+        )  # fmt: skip
+        return Depth(*sides)
+
+    def segment_last_ms(self, segment: Segment) -> int:
+        """Receive time of the segment's newest packet as of the last :meth:`take_dirty`; 0 for none."""
+        return int(self._segment_last_ms[int(segment)])
+
+    # -- columns
+
+    def take_dirty(self) -> Slots:
+        """Slots that took a packet since the last call. One reader only: the publisher."""
+        marks = self.buffers.dirty_marks
+        dirty = np.flatnonzero(marks)
+        if dirty.size:
+            marks[dirty] = 0
+            seen_ms = self.buffers.table["last_ms"][dirty]
+            np.maximum.at(self._segment_last_ms, self._segments[dirty], seen_ms)
+        return dirty
+
+    def columns(self, slots: npt.ArrayLike) -> Columns:
+        """Values of those slots, rounded, NaN for unknown. A slot of -1 stands for an instrument without one."""
+        wanted = np.asarray(slots, dtype=np.intp)
+        rows = self.buffers.table[wanted]
+        has = np.where(wanted >= 0, rows["has"], 0).astype(np.uint8)
+        matrix = np.full((len(wanted), len(BOARD_FIELDS)), np.nan)
+        _Fill(matrix, rows, has, self._ticks[wanted], self._is_index[wanted], self._bears_oi[wanted]).all()
+        baseline, basis = self._baselines(wanted, rows, has)
+        matrix[:, BOARD_INDEX["oi_change"]] = matrix[:, BOARD_INDEX["oi"]] - baseline
+        known = ~np.isnan(matrix[:, BOARD_INDEX["oi_change"]])
+        return Columns(
+            matrix=matrix,
+            oi_basis=np.where(known, basis, 0).astype(np.uint8),
+            last_ms=np.where(wanted >= 0, rows["last_ms"], 0),
+            usual_gap_ms=np.where(wanted >= 0, rows["usual_gap_ms"], 0.0).astype(np.float64),
+        )
+
+    def _baselines(
+        self, slots: Slots, rows: npt.NDArray[np.void], has: npt.NDArray[np.uint8]
+    ) -> tuple[Floats, npt.NDArray[np.uint8]]:
+        kept, basis = self._previous_oi[slots], self._oi_basis[slots]
+        from_feed = (basis == 0) & ((has & Has.PREV_CLOSE) > 0) & (rows["prev_oi"] > 0)
+        return (
+            np.where(from_feed, rows["prev_oi"].astype(np.float64), kept),
+            np.where(from_feed, int(OiBasis.FEED), basis).astype(np.uint8),
+        )
+
+    # -- sessions
+
+    def set_latching(self, segments_in_session: Iterable[Segment]) -> None:
+        """Tell the decoders in which segments the close field still means the previous close."""
+        latching = self.buffers.latching
+        latching[:] = bytes(len(latching))
+        for segment in segments_in_session:
+            latching[int(segment)] = 1
+
+    def new_session(self, segment: Segment) -> None:
+        """A session of that segment begins: forget its previous closes; what OI stood at becomes the baseline."""
+        for slot in self._slots_in(segment):
+            row = self.buffers.table[slot]
+            instrument = self._instruments[slot]
+            if instrument is not None and self._bears_oi[slot] and row["has"] & Has.OI:
+                previous = PreviousOi(int(row["oi"]), OiBasis.PREVIOUS_SESSION)
+                self._previous[instrument.key] = previous
+                self._set_baseline(slot, previous)
+            self.buffers.rows[slot * ROW_BYTES] &= 0xFF ^ int(Has.PREV_CLOSE)
+            self.buffers.dirty[slot] = 1
+
+    def set_previous_oi(self, previous: Mapping[InstrumentKey, PreviousOi]) -> None:
+        """Baselines of ``oi_change``, for instruments tracked now or later; they replace those given before."""
+        self._previous = dict(previous)
+        for packed, slot in self.buffers.slot_of.items():
+            key = InstrumentKey(Segment(packed >> 32), packed & 0xFFFF_FFFF)
+            self._set_baseline(slot, self._previous.get(key))
+            self.buffers.dirty[slot] = 1
+
+    def open_interest(self, segment: Segment) -> dict[InstrumentKey, int]:
+        """OI of every instrument of a segment that has told one: what is kept for the next session."""
+        found = {}
+        for slot in self._slots_in(segment):
+            instrument, row = self._instruments[slot], self.buffers.table[slot]
+            if instrument is not None and self._bears_oi[slot] and row["has"] & Has.OI:
+                found[instrument.key] = int(row["oi"])
+        return found
+
+    def _slots_in(self, segment: Segment) -> list[int]:
+        return [slot for packed, slot in self.buffers.slot_of.items() if packed >> 32 == segment]
+
+    def _set_baseline(self, slot: int, previous: PreviousOi | None) -> None:
+        self._previous_oi[slot] = np.nan if previous is None else previous.oi
+        self._oi_basis[slot] = 0 if previous is None else int(previous.basis)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fill:
+    """Turns raw rows into rounded columns, one group of fields at a time."""
+
+    matrix: Floats
+    rows: npt.NDArray[np.void]
+    has: npt.NDArray[np.uint8]
+    ticks: Floats
+    is_index: npt.NDArray[np.bool_]
+    bears_oi: npt.NDArray[np.bool_]
+
+    def all(self) -> None:
+        self._prices()
+        self._quantities()
+        self._book()
+        self._changes()
+
+    def _put(self, field: str, values: npt.NDArray[np.generic], known: npt.NDArray[np.bool_]) -> None:
+        column = self.matrix[:, BOARD_INDEX[field]]
+        np.copyto(column, values, where=known, casting="unsafe")
+
+    def _told(self, part: Has) -> npt.NDArray[np.bool_]:
+        return (self.has & int(part)) > 0
+
+    def _prices(self) -> None:
+        rows, told = self.rows, self._told(Has.QUOTE)
+        self._put("ltp", round_prices(rows["ltp"], self.ticks), self._told(Has.TICKER) & (rows["ltp"] > 0.0))
+        for field in _TICK_PRICES:
+            self._put(field, round_prices(rows[field], self.ticks), told & (rows[field] > 0.0))
+        # An average and a settlement price lie between ticks: keep paise where a float32 can tell them apart.
+        for field, known in (("atp", told & ~self.is_index), ("prev_close", self._told(Has.PREV_CLOSE))):
+            grain = np.where(rows[field] < PENNIES_BLUR_AT, np.minimum(self.ticks, PENNY), self.ticks)
+            self._put(field, round_prices(rows[field], grain), known & (rows[field] > 0.0))
+
+    def _quantities(self) -> None:
+        rows = self.rows
+        traded, full = self._told(Has.QUOTE) & ~self.is_index, self._told(Has.FULL) & self.bears_oi
+        for field in _QUOTED:
+            self._put(field, rows[field], traded)
+        for field in _FULL_ONLY:
+            self._put(field, rows[field], full & (rows[field] > 0))
+        self._put("oi", rows["oi"], self._told(Has.OI) & self.bears_oi)
+        ltt_ms = (rows["ltt"].astype(np.int64) - IST_OFFSET_S) * 1000
+        self._put("ltt_ms", ltt_ms, self._told(Has.TICKER) & (ltt_ms > 0))
+
+    def _book(self) -> None:
+        best, full = self.rows["depth"][:, 0], self._told(Has.FULL) & ~self.is_index
+        for side in ("bid", "ask"):
+            there = full & (best[f"{side}_price"] > 0.0)
+            self._put(side, round_prices(best[f"{side}_price"], self.ticks), there)
+            self._put(f"{side}_qty", best[f"{side}_qty"], there)
+
+    def _changes(self) -> None:
+        matrix = self.matrix
+        ltp, close = matrix[:, BOARD_INDEX["ltp"]], matrix[:, BOARD_INDEX["prev_close"]]
+        change = round_prices(ltp - close, 1e-4)
+        matrix[:, BOARD_INDEX["change"]] = change + 0.0  # plus zero: no negative zero
+        matrix[:, BOARD_INDEX["change_pct"]] = np.round(100.0 * change / close, 4) + 0.0
+
+
+class PriceView(Mapping[str, float]):
+    """Last prices by token or symbol, as ``get_prices()`` gives them: ``get("NIFTY50", 0)``."""
+
+    def __init__(self, prices: LivePrices, find: Callable[[str], InstrumentKey]) -> None:
+        self._prices = prices
+        self._find = find
+
+    def __getitem__(self, name: str) -> float:
+        try:
+            price = self._prices.last_price(self._find(name))
+        except InstrumentUnknown as unknown:
+            raise KeyError(name) from unknown
+        if price is None:
+            raise KeyError(name)
+        return price
+
+    def __iter__(self) -> Iterator[str]:
+        for slot in list(self._prices.buffers.slot_of.values()):
+            instrument = self._prices.instrument_at(slot)
+            if instrument is not None and self._prices.last_price(instrument.key) is not None:
+                yield instrument.token
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
