@@ -1,0 +1,167 @@
+"""Wishes and wire under every interleaving: sockets come and go, plans are sent in part, keys move and change mind."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from app.core.ids import InstrumentKey, Mode, Segment
+from app.market.carried import MOVE_TIMEOUT_MS, CarriedBook
+from app.market.reconcile import Command
+from app.ports.feed import NO_SOCKET, FeedLimits
+from tests.tiny_market import HandClock, SlotBoard, share
+
+LIMITS = FeedLimits(connections=3, instruments_per_connection=5, instruments_per_message=2)
+NUMBERS = st.integers(1, 18)
+LINES = st.integers(0, LIMITS.connections - 1)
+ALL = {number: share(number, segment=Segment.IDX_I if number % 5 == 0 else Segment.NSE_EQ) for number in range(1, 19)}
+
+
+class WireMachine(RuleBasedStateMachine):
+    """The exchange's side is kept beside the book and obeys what is sent; at the end both agree."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = HandClock()
+        self.board = SlotBoard(LIMITS.capacity, LIMITS.connections)
+        self.book = CarriedBook(self.board, LIMITS, self.clock.now_ms)
+        self.book.vital_first(lambda key: key.security_id <= 4)
+        self.wished: set[InstrumentKey] = set()
+        self.venue: list[dict[InstrumentKey, Mode] | None] = [None] * LIMITS.connections
+        self.in_flight: dict[int, Command] = {}
+
+    @rule(number=NUMBERS)
+    def wish(self, number: int) -> None:
+        instrument = ALL[number]
+        if instrument.key not in self.wished and len(self.wished) < LIMITS.capacity:
+            self.wished.add(instrument.key)
+            home = self.book.carry(instrument)
+            assert home == self.book.home(instrument.key)
+
+    @rule(number=NUMBERS)
+    def unwish(self, number: int) -> None:
+        key = ALL[number].key
+        if key in self.wished:
+            self.wished.discard(key)
+            self.book.uncarry(key)
+
+    @rule(index=LINES)
+    def socket_opens(self, index: int) -> None:
+        if self.venue[index] is None and index in self.book.open_to:
+            self.venue[index] = {}
+            self.book.opened(index)
+
+    @rule(index=LINES)
+    def socket_is_lost(self, index: int) -> None:
+        self.venue[index] = None
+        self.in_flight.pop(index, None)
+        self.book.lost(index)
+
+    @precondition(lambda self: len(self.book.open_to) > 1)
+    @rule(index=LINES)
+    def socket_is_barred(self, index: int) -> None:
+        self.venue[index] = None
+        self.in_flight.pop(index, None)
+        self.book.bar(index)
+
+    @rule(index=LINES)
+    def socket_is_allowed_again(self, index: int) -> None:
+        self.book.unbar(index)
+
+    @rule(index=LINES)
+    def message_leaves(self, index: int) -> None:
+        if index not in self.in_flight and (command := self.book.take(index)):
+            self.in_flight[index] = command
+            self._venue_hears(index, command)
+
+    @rule(index=LINES)
+    def message_is_out(self, index: int) -> None:
+        if command := self.in_flight.pop(index, None):
+            self.book.done(index, command)
+
+    @rule()
+    def rebalance(self) -> None:
+        self.book.rebalance()
+
+    @rule(number=NUMBERS, passed=st.sampled_from([0, 0, MOVE_TIMEOUT_MS]))
+    def packet_on_the_new_socket(self, number: int, passed: int) -> None:
+        key = ALL[number].key
+        move = self.book.moves.get(key)
+        slot = self.board.slot(key)
+        if move and slot is not None and self.board.buffers.moving_to[slot] == move.target:
+            self.board.buffers.socket_of[slot] = move.target
+            self.board.buffers.moving_to[slot] = NO_SOCKET
+        self.clock.advance(passed / 1000)
+        self.book.settle()
+
+    def _venue_hears(self, index: int, command: Command) -> None:
+        held = self.venue[index]
+        assert held is not None, "a command to a socket that is not open"
+        assert 1 <= len(command.keys) <= LIMITS.instruments_per_message
+        for key in command.keys:
+            if command.subscribe:
+                assert key not in held, f"{key} subscribed twice on {index}"
+                elsewhere = [other for other, keys in enumerate(self.venue) if keys and key in keys]
+                move = self.book.moves.get(key)
+                assert not elsewhere or (move and elsewhere == [move.source]), f"{key} is on {elsewhere} too"
+                held[key] = command.mode
+            else:
+                assert held.pop(key) is command.mode
+        assert len(held) <= LIMITS.instruments_per_connection
+
+    @invariant()
+    def every_wish_has_one_place(self) -> None:
+        homes = [key for line in self.book.lines for key in line.homes]
+        assert len(homes) == len(set(homes))
+        assert set(homes) <= self.wished
+        assert len(homes) + self.book.unplaced == len(self.wished) == len(self.book)
+        assert all(load <= LIMITS.instruments_per_connection for load in self.book.loads())
+        room = len(self.book.open_to) * LIMITS.instruments_per_connection
+        assert len(homes) <= room
+
+    @invariant()
+    def pending_is_the_difference(self) -> None:
+        for line in self.book.lines:
+            if not line.is_open:
+                assert not (line.carried or line.adds or line.drops)
+                continue
+            assert set(line.adds) <= set(line.homes) - set(line.carried)
+            assert set(line.drops) <= set(line.carried)
+            assert len(line.carried) <= LIMITS.instruments_per_connection
+
+    @invariant()
+    def slots_tell_the_owner(self) -> None:
+        for key in self.wished:
+            slot = self.board.slot(key)
+            assert slot is not None
+            owner = self.board.buffers.socket_of[slot]
+            if self.book.sent_ms[slot]:
+                assert owner != NO_SOCKET
+                assert key in self.book.lines[owner].carried
+
+    def teardown(self) -> None:
+        """Liveness: all sockets up, everything sent: the wire equals the wish, and then there is quiet."""
+        for index in range(LIMITS.connections):
+            self.book.unbar(index)
+            if self.venue[index] is None:
+                self.venue[index] = {}
+                self.book.opened(index)
+        for _ in range(200):
+            self._one_round()
+        on_wire = [key for keys in self.venue for key in keys or {}]
+        assert sorted(on_wire) == sorted(self.wished)
+        assert all(self.book.take(index) is None for index in range(LIMITS.connections))
+        assert self.book.unplaced == 0
+        assert not self.book.moves
+
+    def _one_round(self) -> None:
+        self.clock.advance(1)
+        self.book.settle()
+        for index in range(LIMITS.connections):
+            self.message_is_out(index)
+            self.message_leaves(index)
+
+
+TestWireMachine = WireMachine.TestCase
+TestWireMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
