@@ -1,0 +1,194 @@
+"""From a frame to board rows, in arrival order, without a Python object per packet. The reference of both decoders.
+
+The rules are those of :class:`app.ports.feed.TickBuffers` and :mod:`app.core.rows`; the offsets are in the protocol
+notes, section 2. ``_native.pyx`` does the same in C, byte for byte alike: change both, their common tests compare them.
+
+What a packet does to the row of its key:
+
+* Full replaces the image, Quote its own part of it, Ticker price and time, OI the open interest.
+* It is *superseded*, and changes nothing, if its (last trade time, volume) is older than the row's.
+* A last trade time of 0 means no trade yet; one before 2000 or more than two minutes ahead is counted as bad. Either
+  way the packet is applied and the row keeps the time it had.
+* A previous-close packet always counts. The close field of Quote and Full is taken as the previous close once, while
+  the segment is in session, because after hours it turns into today's (contract, rule 11). Zero is not a price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from struct import Struct
+from typing import Final, NamedTuple
+
+from app.core.ids import Segment
+from app.core.packets import IST_OFFSET_S
+from app.core.rows import ROW_BYTES, Has, offset_of
+from app.dhan.codec import DISCONNECT, FULL, HEADER_BYTES, OI, PACKET_BYTES, PREV_CLOSE, QUOTE, STATUS, TICKER
+from app.ports.feed import NO_SOCKET, ConnectionCounters, TickBuffers
+
+AHEAD_MAX_MS: Final = 120_000  # a trade cannot be further ahead of our clock
+LTT_MIN: Final = 946_684_800  # 2000-01-01
+USUAL_GAP_MAX_MS: Final = 600_000  # a night or an outage is no gap between packets
+
+Frame = bytes | memoryview
+
+_SEGMENTS: Final = frozenset(map(int, Segment))
+_SIZES: Final = tuple(PACKET_BYTES.get(code, HEADER_BYTES) for code in range(256))
+_DATA_CODES: Final = frozenset((TICKER, QUOTE, OI, PREV_CLOSE, FULL))
+
+_header: Final = Struct("<BHBI").unpack_from
+_reason: Final = Struct("<8xH").unpack_from
+_price: Final = Struct("<8xf").unpack_from
+_ticker_time: Final = Struct("<12xI").unpack_from
+
+# has, ltt, volume, first_ms, last_ms, packets, usual_gap_ms
+_row_state: Final = Struct("<B13xI4xI150xqqIf").unpack_from
+_write_life: Final = Struct("<qqIf").pack_into
+_write_u32: Final = Struct("<I").pack_into
+_LIFE: Final = offset_of("first_ms")
+_LTT: Final = offset_of("ltt")
+_OI: Final = offset_of("oi")
+_OPEN: Final = offset_of("open")
+_CLOSE: Final = offset_of("close_raw")
+_PREV_CLOSE: Final = offset_of("prev_close")
+_PREV_OI: Final = offset_of("prev_oi")
+
+_LATCHED: Final = int(Has.PREV_CLOSE)
+
+
+def _ticker_state(frame: Frame, at: int) -> tuple[int, int, float]:
+    return _ticker_time(frame, at)[0], 0xFFFF_FFFF, 0.0  # tells no volume and no close
+
+
+class _Layout(NamedTuple):
+    """Where a packet with a trade keeps its parts: the image from byte 8 to ``head``, and a second stretch."""
+
+    state: Callable[[Frame, int], tuple[int, int, float]]  # ltt, volume, close
+    head: int
+    tail: int  # end of the second stretch, which begins at ``head``
+    tail_to: int  # its place in the row
+    has: int
+
+
+_LAYOUTS: Final = {
+    TICKER: _Layout(_ticker_state, 12, 16, _LTT, int(Has.TICKER)),
+    QUOTE: _Layout(Struct("<14xI4xI12xf").unpack_from, 34, 50, _OPEN, int(Has.TICKER | Has.QUOTE)),
+    FULL: _Layout(Struct("<14xI4xI24xf").unpack_from, 162, 0, 0, int(Has.TICKER | Has.QUOTE | Has.FULL | Has.OI)),
+}
+
+
+def write_frame(buffers: TickBuffers, connection: int, frame: Frame, received_ms: int) -> None:
+    """Apply every packet of one binary message that arrived on ``connection`` at ``received_ms`` (epoch ms UTC).
+
+    Never raises for what the bytes say: a broken packet is counted and ends its frame, those before it stay applied.
+    """
+    counters = buffers.counters[connection]
+    end = len(frame)
+    counters.frames += 1
+    counters.bytes += end
+    at = 0
+    while at < end:
+        if end - at < HEADER_BYTES:
+            counters.malformed += 1
+            return
+        code, length, segment, security_id = _header(frame, at)
+        if length > end - at or length < _SIZES[code]:
+            counters.malformed += 1
+            return
+        counters.packets += 1
+        if code in _DATA_CODES and segment in _SEGMENTS:
+            counters.last_data_ms = received_ms
+            slot = buffers.slot_of.get(segment << 32 | security_id)
+            if slot is None:
+                counters.unwanted += 1
+            elif buffers.socket_of[slot] != connection and not _completes_move(buffers, connection, slot):
+                counters.foreign += 1
+            elif code in _LAYOUTS:
+                _write_trade(buffers, counters, slot, frame, at, _LAYOUTS[code], segment, received_ms)
+            else:
+                _write_side(buffers, counters, slot, frame, at, code, received_ms)
+        elif code == DISCONNECT:
+            (buffers.disconnect_code[connection],) = _reason(frame, at)
+        elif code != STATUS or segment not in _SEGMENTS:
+            counters.unknown += 1
+        at += length
+
+
+def _completes_move(buffers: TickBuffers, connection: int, slot: int) -> bool:
+    if buffers.moving_to[slot] != connection:
+        return False
+    buffers.socket_of[slot] = connection
+    buffers.moving_to[slot] = NO_SOCKET
+    return True
+
+
+def _write_trade(
+    buffers: TickBuffers,
+    counters: ConnectionCounters,
+    slot: int,
+    frame: Frame,
+    at: int,
+    layout: _Layout,
+    segment: int,
+    received_ms: int,
+) -> None:
+    rows = buffers.rows
+    row = slot * ROW_BYTES
+    has, row_ltt, row_volume, first_ms, last_ms, packets, usual_ms = _row_state(rows, row)
+    state, head, tail, tail_to, bits = layout
+    ltt, volume, close = state(frame, at)
+    lag_ms = received_ms - (ltt - IST_OFFSET_S) * 1000
+    timed = ltt >= LTT_MIN and lag_ms >= -AHEAD_MAX_MS
+    if not timed:
+        counters.bad_time += ltt != 0
+    elif ltt <= row_ltt:
+        if ltt < row_ltt or volume < row_volume:
+            counters.superseded += 1
+            return
+    elif row_ltt:  # a trade seen as it happened, not the last one before we came
+        counters.last_lag_ms = lag_ms
+
+    rows[row + 8 : row + head] = frame[at + 8 : at + head]
+    if tail:
+        rows[row + tail_to : row + tail_to + tail - head] = frame[at + head : at + tail]
+    if not timed:
+        _write_u32(rows, row + _LTT, row_ltt)
+    if not has & _LATCHED and 0.0 < close < inf and buffers.latching[segment]:
+        rows[row + _PREV_CLOSE : row + _PREV_CLOSE + 4] = rows[row + _CLOSE : row + _CLOSE + 4]
+        has |= _LATCHED
+    rows[row] = has | bits
+    counters.applied += 1
+    buffers.dirty[slot] = 1
+    _note_packet(rows, row, first_ms, last_ms, packets, usual_ms, received_ms)
+
+
+def _write_side(
+    buffers: TickBuffers, counters: ConnectionCounters, slot: int, frame: Frame, at: int, code: int, received_ms: int
+) -> None:
+    rows = buffers.rows
+    row = slot * ROW_BYTES
+    has, _, _, first_ms, last_ms, packets, usual_ms = _row_state(rows, row)
+    if code == OI:
+        rows[row + _OI : row + _OI + 4] = frame[at + 8 : at + 12]
+        rows[row] = has | Has.OI
+    else:
+        (price,) = _price(frame, at)
+        if 0.0 < price < inf:
+            rows[row + _PREV_CLOSE : row + _PREV_CLOSE + 4] = frame[at + 8 : at + 12]
+            rows[row] = has | _LATCHED
+        rows[row + _PREV_OI : row + _PREV_OI + 4] = frame[at + 12 : at + 16]
+    counters.applied += 1
+    buffers.dirty[slot] = 1
+    _note_packet(rows, row, first_ms, last_ms, packets, usual_ms, received_ms)
+
+
+def _note_packet(
+    rows: bytearray, row: int, first_ms: int, last_ms: int, packets: int, usual_ms: float, received_ms: int
+) -> None:
+    if first_ms:
+        gap_ms = received_ms - last_ms
+        gap_ms = 0 if gap_ms < 0 else gap_ms if gap_ms < USUAL_GAP_MAX_MS else USUAL_GAP_MAX_MS
+        usual_ms = usual_ms + (gap_ms - usual_ms) * 0.125 if usual_ms else gap_ms
+    else:
+        first_ms = received_ms
+    _write_life(rows, row + _LIFE, first_ms, received_ms, (packets + 1) & 0xFFFF_FFFF, usual_ms)
