@@ -1,0 +1,195 @@
+"""Connections to SQLite and PostgreSQL: one writer at a time on both, and which driver errors mean *unavailable*."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from app.core.errors import StoreUnavailable
+
+LOCK_WAIT_S = 5.0  # how long a writer waits for another process to finish its transaction
+QUEUE_WAIT_S = 10.0  # how long a caller waits for a free connection
+CONNECT_WAIT_S = 5.0
+STATEMENT_WAIT_S = 30.0  # PostgreSQL: longer than any statement of ours; a dead network ends here
+READERS = 3
+WRITER_LOCK = 0x42_54_56_32  # PostgreSQL advisory lock of whoever writes
+
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+}
+
+# Primary result codes of SQLite, https://www.sqlite.org/rescode.html
+_SQLITE_UNAVAILABLE = {
+    3: "access to the database file was refused",
+    5: "the database is locked by another process",
+    6: "the database is locked",
+    7: "the database ran out of memory",
+    8: "the database file is read-only",
+    10: "the disk failed to read or write the database",
+    11: "the database file is damaged",
+    13: "the disk is full",
+    14: "the database file cannot be opened",
+    26: "the file is not a database",
+}
+_SQLITE_DUPLICATE = {1555, 2067, 2579}  # PRIMARYKEY, UNIQUE, ROWID
+
+# SQLSTATE, https://www.postgresql.org/docs/current/errcodes-appendix.html; a class is its first two letters
+_POSTGRES_UNAVAILABLE = {
+    "53100": "the database's disk is full",
+    "55P03": "the database is locked by another writer",
+    "3D000": "the database does not exist",
+    "25006": "the database is read-only",
+    "40001": "another writer was first",
+    "40P01": "another writer was first",
+    "08": "the connection to the database was lost",
+    "28": "the database refused the credentials",
+    "53": "the database is out of resources",
+    "57": "the database is shutting down or starting",
+    "58": "the database failed to read or write its files",
+}
+_POSTGRES_DUPLICATE = "23505"
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """A writer with exactly one connection, and readers beside it. ``dialect`` is ``sqlite`` or ``postgresql``."""
+
+    dialect: str
+    writer: AsyncEngine
+    reader: AsyncEngine
+
+    async def dispose(self) -> None:
+        await self.reader.dispose()
+        await self.writer.dispose()
+
+
+def database_url(text: str) -> URL:
+    """Read a database URL and put in the driver that we use.
+
+    Raises:
+        ValueError: not a URL, another database, or SQLite without a file.
+    """
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        raise ValueError("not a database URL; write sqlite+aiosqlite:///FILE or postgresql+asyncpg://…") from error
+    driver = _DRIVERS.get(url.drivername)
+    if driver is None:
+        raise ValueError(f"no driver for {url.drivername!r}; write sqlite+aiosqlite:///FILE or postgresql+asyncpg://…")
+    if driver.startswith("sqlite") and url.database in (None, "", ":memory:"):
+        raise ValueError("SQLite needs a file: sqlite+aiosqlite:///FILE")
+    return url.set(drivername=driver)
+
+
+def open_engines(url: URL) -> Engines:
+    """Build the engines; nothing connects before the first transaction."""
+    if url.drivername.startswith("sqlite"):
+        _make_private(str(url.database))
+        writer = _sqlite_engine(url, connections=1, begin="BEGIN IMMEDIATE", query_only=False)
+        reader = _sqlite_engine(url, connections=READERS, begin="BEGIN", query_only=True)
+        return Engines("sqlite", writer, reader)
+    writer = _postgres_engine(url, connections=1)
+    _begin_with(writer, f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
+    reader = _postgres_engine(url, connections=READERS, isolation_level="REPEATABLE READ")
+    return Engines("postgresql", writer, reader)
+
+
+def why_unavailable(error: BaseException) -> str | None:
+    """The cause in words if the error means that the database cannot serve now; None for any other error."""
+    if isinstance(error, PoolTimeout):
+        return "the database is too busy"
+    if isinstance(error, TimeoutError):
+        return "the database did not answer in time"
+    if isinstance(error, OSError):
+        return "the database cannot be reached"
+    if not isinstance(error, DBAPIError):
+        return None
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return _SQLITE_UNAVAILABLE.get(code & 0xFF)
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if reason := _POSTGRES_UNAVAILABLE.get(state) or _POSTGRES_UNAVAILABLE.get(state[:2]):
+        return reason
+    return "the connection to the database was lost" if error.connection_invalidated else None
+
+
+def is_duplicate(error: IntegrityError) -> bool:
+    """Tell a broken unique constraint from the other constraints, which are faults of ours."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code in _SQLITE_DUPLICATE
+    return getattr(error.orig, "sqlstate", None) == _POSTGRES_DUPLICATE
+
+
+def _sqlite_engine(url: URL, *, connections: int, begin: str, query_only: bool) -> AsyncEngine:
+    # The driver's own transaction control is off (isolation_level None): it begins late and deferred, and so loses
+    # updates between a read and the write that follows it. We begin ourselves, writers at once with the write lock.
+    engine = create_async_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=QUEUE_WAIT_S,
+        hide_parameters=True,
+        connect_args={"timeout": LOCK_WAIT_S, "isolation_level": None},
+    )
+
+    def prepare(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        if query_only:
+            cursor.execute("PRAGMA query_only=ON")
+        cursor.close()
+
+    event.listen(engine.sync_engine, "connect", prepare)
+    _begin_with(engine, begin)
+    return engine
+
+
+def _postgres_engine(url: URL, *, connections: int, **options: Any) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=QUEUE_WAIT_S,
+        pool_pre_ping=True,  # a restart of the server between two transactions goes unnoticed
+        hide_parameters=True,
+        connect_args={
+            "timeout": CONNECT_WAIT_S,
+            "command_timeout": STATEMENT_WAIT_S,
+            "server_settings": {
+                "application_name": "broking-terminal",
+                "timezone": "UTC",
+                "synchronous_commit": "on",
+                "lock_timeout": f"{LOCK_WAIT_S:.0f}s",
+            },
+        },
+        **options,
+    )
+
+
+def _begin_with(engine: AsyncEngine, statement: str) -> None:
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(statement)
+
+    event.listen(engine.sync_engine, "begin", begin)
+
+
+def _make_private(path: str) -> None:
+    # The file holds password hashes. SQLite gives its WAL the mode of the database.
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except PermissionError:
+        return  # an existing file that we may only read: the first write will say so
+    except OSError as error:
+        raise StoreUnavailable(f"the database file cannot be opened: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""Alembic's environment and the revisions; run by ``app.storage.migrate`` or by the ``alembic`` command."""
