@@ -1,0 +1,292 @@
+"""Dhan's instrument file to the snapshot that the service maps.
+
+Run as a program of its own, so that polars and the text never enter the service::
+
+    python -m app.market.instrument_master.scrip_csv SOURCE OUT [SNAPSHOT_IN_USE]
+
+It ends with 0, or with 2 and one line on stderr that says why the file was refused. The snapshot does not depend on
+the day: rows that have expired are told by the registry when it loads.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from app.core.errors import MasterRefused
+from app.market.instrument_master.layout import (
+    CALL,
+    EXCHANGES,
+    KINDS,
+    PUT,
+    SEGMENTS,
+    TEST_SCRIP,
+    Itype,
+    Layout,
+)
+from app.market.instrument_master.snapshot import Column, map_columns, write_columns
+from app.market.instrument_master.source_file import check_text, read_source
+from app.market.instrument_master.symbols import symbol_columns
+
+FEWER_ROWS_REFUSED = 0.5
+"""A file with less than this share of the rows in use is taken for a bad one."""
+
+UNREADABLE_REFUSED = 0.01
+"""A file with more than this share of unreadable rows is taken for a bad one."""
+
+_ORDINAL_1970 = 719_163
+_YEAR_MIN = 1990  # 0001-01-01 is how the file says "never"
+_DERIVATIVE = int(Itype.FUTIDX)
+_OPTION = int(Itype.OPTIDX)
+
+
+def build_snapshot(source: Path, out: Path, in_use: Path | None = None) -> dict[str, Any]:
+    """Read ``source`` and write the snapshot ``out``; return its meta (counts by segment and by reason).
+
+    ``in_use`` is the snapshot that the new one would replace, to tell an absurdly short file.
+
+    Raises:
+        MasterRefused: the file may not be used; ``out`` is untouched.
+    """
+    raw = read_source(source)
+    layout = check_text(raw, source.name)
+    rows = _read(raw, layout, source.name)
+    del raw
+    rows = rows.with_columns(_reason().alias("reason"))
+    _refuse_bad(rows, source.name, _rows_in_use(in_use))
+    meta = {
+        "source": source.name,
+        "layout": layout.name,
+        "rows": rows.height,
+        "file_rows": _counts(rows, pl.coalesce("segment_name", pl.concat_str("exchange", pl.lit("/"), "segment"))),
+    }
+    left_out = _counts(rows.filter(pl.col("reason").is_not_null()), pl.col("reason"))
+    kept = _sorted(rows.filter(pl.col("reason").is_null()))
+    kept, dropped = _one_row_a_name(kept)
+    if dropped:
+        left_out["name taken by another series"] = dropped
+    meta |= {"left_out": left_out, "in_use": kept.height}
+    arrays = _arrays(kept)
+    meta["symbols"] = int(arrays["sym_start"].size - 1)
+    write_columns(out, meta, arrays)
+    return meta
+
+
+def _read(raw: bytes, layout: Layout, name: str) -> pl.DataFrame:
+    """The core columns as typed values; what cannot be read becomes null."""
+    text = {ours: pl.col(f"c{position}").str.strip_chars() for ours, position in layout.positions.items()}
+    text.setdefault("type", pl.lit(None, pl.String))
+    text.setdefault("series", pl.lit(None, pl.String))
+    try:
+        frame = pl.scan_csv(
+            raw,
+            infer_schema=False,
+            with_column_names=lambda names: [f"c{i}" for i in range(len(names))],
+            truncate_ragged_lines=True,
+        )
+        columns = [column.alias(ours) for ours, column in text.items()]
+        return _typed(frame.select(columns), is_compact=layout.name == "compact").collect()
+    except pl.exceptions.PolarsError as error:
+        raise MasterRefused(f"{name}: not CSV: {str(error).splitlines()[0]}") from None
+
+
+def _typed(frame: pl.LazyFrame, *, is_compact: bool) -> pl.LazyFrame:
+    pairs = pl.DataFrame(
+        {
+            "exchange": [exchange for exchange, _ in SEGMENTS],
+            "segment": [segment for _, segment in SEGMENTS],
+            "segment_code": [int(code) for code in SEGMENTS.values()],
+            "segment_name": [code.name for code in SEGMENTS.values()],
+        },
+        schema_overrides={"segment_code": pl.Int64},
+    )
+    itypes = {item.name: int(item) for item in Itype}
+    is_index = pl.col("instrument") == Itype.INDEX.name
+    tick = pl.col("tick").cast(pl.Float64, strict=False).fill_null(0.0)
+    return (
+        frame.with_columns(pl.col("exchange", "segment", "instrument", "option").str.to_uppercase())
+        .join(pairs.lazy(), on=["exchange", "segment"], how="left", maintain_order="left")
+        .with_columns(
+            symbol=_compact_symbol() if is_compact else pl.col("symbol"),
+            id=pl.col("id").cast(pl.Int64, strict=False),
+            itype=pl.col("instrument").replace_strict(itypes, default=None, return_dtype=pl.UInt8),
+            exch=pl.col("exchange")
+            .replace_strict({e.value: i for i, e in enumerate(EXCHANGES)}, default=255)
+            .cast(pl.UInt8),
+            lot=pl.col("lot").cast(pl.Float64, strict=False).cast(pl.Int32, strict=False).fill_null(1),
+            strike=pl.col("strike").cast(pl.Float64, strict=False),
+            expiry=_expiry(),
+            opt=pl.col("option").replace_strict({"CE": CALL, "PE": PUT}, default=0, return_dtype=pl.UInt8),
+            # Index rows carry their tick in rupees, all others in paise (protocol notes, 4.4).
+            tick=pl.when(is_index).then(tick).otherwise(tick / 100.0).round(6),
+        )
+        .with_columns(upper=pl.col("symbol").str.to_uppercase())
+    )
+
+
+def _expiry() -> pl.Expr:
+    """Days as ``date.toordinal()``; 0 for none. ISO with or without a time, else the forms of hand-saved copies."""
+    text = pl.col("expiry")
+    iso = text.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
+    other = [text.str.to_date(form, strict=False) for form in ("%d/%m/%Y", "%d/%m/%y", "%d-%m-%Y", "%d-%b-%Y")]
+    day = pl.coalesce(pl.when(iso.dt.year() >= 1).then(iso), *(pl.when(iso.is_null()).then(form) for form in other))
+    real = pl.when(day.dt.year() >= _YEAR_MIN).then(day)
+    return (real.cast(pl.Int32) + _ORDINAL_1970).fill_null(0)
+
+
+def _compact_symbol() -> pl.Expr:
+    """The underlying symbol that compact files leave out, from the trading symbol, else from the display name."""
+    trading = pl.col("symbol")
+    is_derivative = pl.col("instrument").str.contains(r"^(?:FUT|OPT)")
+    by_trading = trading.str.extract(r"^(.+?)-(?:\d{0,2}[A-Za-z]{3}\d{2,4})-", 1)
+    by_name = pl.col("name").str.extract(r"^(.+?)\s+(?:\d{1,2}\s+)?[A-Z]{3}\s+(?:FUT|[\d.]+\s+(?:CALL|PUT))", 1)
+    return pl.when(is_derivative).then(pl.coalesce(by_trading, by_name, trading)).otherwise(trading)
+
+
+def _reason() -> pl.Expr:
+    """Why a row is left out, null if it is not; first reason wins."""
+    itype = pl.col("itype")
+    bad_option = (itype >= _OPTION) & (~(pl.col("strike") > 0.0) | pl.col("strike").is_null() | (pl.col("opt") == 0))
+    return (
+        pl.when(pl.col("exchange").is_null() | pl.col("segment").is_null() | (pl.col("segment").str.len_bytes() > 1))
+        .then(pl.lit("unreadable"))
+        .when(pl.col("segment_code").is_null())
+        .then(pl.lit("no feed code"))
+        .when(pl.col("id").is_null() | (pl.col("id") <= 0) | (pl.col("id") > 0xFFFF_FFFF))
+        .then(pl.lit("unreadable"))
+        .when(pl.col("symbol").is_null() | (pl.col("symbol") == ""))
+        .then(pl.lit("unreadable"))
+        .when(itype.is_null())
+        .then(pl.lit("unknown instrument"))
+        .when(pl.col("upper").str.contains(TEST_SCRIP, literal=True))
+        .then(pl.lit("test scrip"))
+        .when(bad_option)
+        .then(pl.lit("option without strike or type"))
+        .when((itype >= _DERIVATIVE) & (pl.col("expiry") == 0))
+        .then(pl.lit("derivative without expiry"))
+    )
+
+
+def _refuse_bad(rows: pl.DataFrame, name: str, rows_in_use: int) -> None:
+    problems = []
+    keyed = rows.filter(pl.col("segment_code").is_not_null() & pl.col("id").is_not_null())
+    twice = keyed.select(pl.struct("segment_code", "id").is_duplicated().sum()).item()
+    if twice:
+        first = keyed.filter(pl.struct("segment_code", "id").is_duplicated()).row(0, named=True)
+        problems.append(f"{twice} rows share a key, first {first['segment_name']}:{first['id']}")
+    unreadable = int((rows["reason"] == "unreadable").sum())
+    if unreadable > UNREADABLE_REFUSED * rows.height:
+        problems.append(f"{unreadable} of {rows.height} rows cannot be read")
+    usable = int(rows["reason"].is_null().sum())
+    if usable == 0:
+        problems.append("no usable row")
+    if usable < FEWER_ROWS_REFUSED * rows_in_use:
+        problems.append(f"{usable} usable rows, far fewer than the {rows_in_use} in use")
+    if problems:
+        raise MasterRefused(f"{name}: {'; '.join(problems)}", problems=problems)
+
+
+def _rows_in_use(snapshot: Path | None) -> int:
+    if snapshot is None or not snapshot.exists():
+        return 0
+    try:
+        return int(map_columns(snapshot).meta["in_use"])
+    except MasterRefused:
+        return 0  # what is in use cannot be read: nothing to compare with
+
+
+def _counts(rows: pl.DataFrame, by: pl.Expr) -> dict[str, int]:
+    counted = rows.group_by(by.alias("by")).len().sort("len", descending=True)
+    return {str(key): int(count) for key, count in counted.iter_rows()}
+
+
+def _sorted(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows in the snapshot's order: by symbol, instrument, exchange, expiry, strike, call before put."""
+    uppers = rows["upper"].unique().sort()
+    is_main = (pl.col("series") == "EQ") | (pl.col("type") == "ES")
+    kind = {int(item): list(KINDS).index(KINDS[item]) for item in Itype}
+    return (
+        rows.lazy()
+        .with_columns(
+            sym=pl.col("upper").cast(pl.Enum(uppers)).to_physical(),
+            kind=pl.col("itype").replace_strict(kind, return_dtype=pl.UInt8),
+            strike=pl.when(pl.col("itype") >= _OPTION).then(pl.col("strike")).otherwise(None),
+            expiry=pl.when(pl.col("itype") >= _DERIVATIVE).then(pl.col("expiry")).otherwise(0),
+            opt=pl.when(pl.col("itype") >= _OPTION).then(pl.col("opt")).otherwise(0),
+            minor=~is_main.fill_null(False),
+            key=(pl.col("segment_code").cast(pl.UInt64) * 2**32 + pl.col("id").cast(pl.UInt64)),
+        )
+        .with_columns(
+            twin=pl.col("exch").min().over("sym", "kind", "expiry", "strike", "opt") < pl.col("exch"),
+        )
+        .sort("sym", "itype", "exch", "expiry", "strike", "opt", "minor", "id")
+        .collect()
+    )
+
+
+def _one_row_a_name(rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Drop all but the first of rows that would get one token: other series of a share, an index listed twice."""
+    identity = ("sym", "itype", "exch", "expiry", "strike", "opt")
+    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in identity)
+    kept = rows.filter(~same)
+    return kept, rows.height - kept.height
+
+
+def _arrays(rows: pl.DataFrame) -> dict[str, Column]:
+    """The columns of the snapshot file; ``docs`` of each are in ``table.py``, their only reader."""
+    key = rows["key"].to_numpy()
+    order = np.argsort(key, kind="stable").astype(np.uint32)
+    names = rows["name"].fill_null("")
+    groups = np.append(rows.with_row_index().filter(_is_group_start())["index"].to_numpy(), rows.height)
+    symbols = symbol_columns(rows)
+    return {
+        "key_sorted": key[order],
+        "key_row": order,
+        "key": key,
+        "itype": rows["itype"].to_numpy(),
+        "exch": rows["exch"].to_numpy(),
+        "opt": rows["opt"].to_numpy(),
+        "twin": rows["twin"].to_numpy().astype(np.uint8),
+        "expiry": rows["expiry"].to_numpy().astype(np.int32),
+        "strike": rows["strike"].fill_null(float("nan")).to_numpy(),
+        "lot": rows["lot"].to_numpy(),
+        "tick": rows["tick"].to_numpy(),
+        "name_start": _starts(names.str.len_bytes().to_numpy()),
+        "names": np.frombuffer("".join(names.to_list()).encode(), np.uint8),
+        "group_start": groups.astype(np.uint32),
+        "sym_group": np.searchsorted(groups, symbols["sym_start"]).astype(np.uint32),
+        **symbols,
+    }
+
+
+def _is_group_start() -> pl.Expr:
+    """First row of each run with one symbol, instrument, exchange and expiry."""
+    identity = ("sym", "itype", "exch", "expiry")
+    return pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift(1)) for name in identity)
+
+
+def _starts(lengths: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    return np.concatenate((np.zeros(1, np.uint32), np.cumsum(lengths, dtype=np.uint32)))
+
+
+def main(arguments: list[str]) -> int:
+    """The program: 0, or 2 with the reason on stderr."""
+    if len(arguments) not in (2, 3):
+        sys.stderr.write("usage: scrip_csv SOURCE OUT [SNAPSHOT_IN_USE]\n")
+        return 2
+    source, out, *in_use = map(Path, arguments)
+    try:
+        build_snapshot(source, out, in_use[0] if in_use else None)
+    except MasterRefused as error:
+        sys.stderr.write(f"{error.detail}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

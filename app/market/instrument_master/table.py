@@ -1,0 +1,234 @@
+"""The mapped master as rows and groups: everything a lookup needs, nothing held per row in Python.
+
+Rows are sorted by symbol, instrument, exchange, expiry, strike, call before put. A *group* is a run of rows with one
+symbol, instrument, exchange and expiry: one chain, one future, one cash line. Columns (``scrip_csv`` writes them):
+``key_sorted``/``key_row`` find a packed key's row; ``key itype exch opt twin expiry strike lot tick`` describe a row
+(``expiry`` is a date ordinal, 0 for none; ``twin`` marks a name that an earlier exchange has too); ``name_start`` and
+``names`` hold display names; ``sym_start sym_group group_start`` bound a symbol's rows, its groups, a group's rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from datetime import date
+from typing import NamedTuple
+
+import numpy as np
+
+from app.core.ids import (
+    Exchange,
+    InstrumentKey,
+    InstrumentKind,
+    OptionType,
+    Segment,
+    format_expiry,
+    format_strike,
+)
+from app.core.instruments import Instrument
+from app.market.instrument_master.layout import CALL, EXCHANGES, KINDS, Itype
+from app.market.instrument_master.snapshot import Columns
+from app.market.instrument_master.symbols import SEPARATOR, Lists
+
+INDEX_OF = {"NIFTYNXT50": "NIFTY NEXT 50", "SENSEX50": "SNSX50"}
+"""Derivatives whose index row has another symbol (protocol notes, 2.13)."""
+
+_NOT_ALNUM = re.compile(r"[^A-Z0-9]")
+_OPTION_TYPES = {1: OptionType.CE, 2: OptionType.PE}
+
+
+class Group(NamedTuple):
+    """Rows ``start`` to ``stop`` (exclusive) share all of this; ``expiry`` is an ordinal, 0 for none."""
+
+    itype: Itype
+    exchange: Exchange
+    expiry: int
+    start: int
+    stop: int
+
+    @property
+    def kind(self) -> InstrumentKind:
+        return KINDS[self.itype]
+
+
+def squeeze(text: str) -> str:
+    """Upper case, letters and digits only."""
+    return _NOT_ALNUM.sub("", text.upper())
+
+
+class MasterTable:
+    """One immutable snapshot. ``floor`` is the day it was loaded on: what had expired by then is not in it."""
+
+    def __init__(self, columns: Columns, floor: date) -> None:
+        self.meta = columns.meta
+        self.floor = floor.toordinal()
+        self.arrays = columns.arrays
+        at = columns.arrays
+        self._key_sorted, self._key_row, self._key = at["key_sorted"], at["key_row"], at["key"]
+        self._itype, self._exch, self._opt, self._twin = at["itype"], at["exch"], at["opt"], at["twin"]
+        self.expiry, self.strike = at["expiry"], at["strike"]
+        self._lot, self._tick = at["lot"], at["tick"]
+        self._name_start, self._names = at["name_start"], memoryview(at["names"])  # type: ignore[arg-type]
+        self.sym_start, self._sym_group, self._group_start = at["sym_start"], at["sym_group"], at["group_start"]
+        self.flags = at["sym_flags"]
+        self.symbols = lines(at["symbols"])
+        self.uppers = [symbol.upper() for symbol in self.symbols]
+        self.display_names = lines(at["sym_names"])
+        # Rows in use of each symbol: expired ones do not count.
+        alive = (self.expiry == 0) | (self.expiry >= self.floor)
+        self.counts = np.add.reduceat(alive, self.sym_start[:-1], dtype=np.int32)
+        self._by_upper = dict(zip(self.uppers, range(len(self.uppers)), strict=True))
+        self._aliases = self._find_aliases()
+
+    def _find_aliases(self) -> dict[str, int]:
+        """Squeezed spellings of symbols and of index display names that are no symbol themselves."""
+        aliases: dict[str, int] = {}
+        indices = np.flatnonzero(self.flags & int(Lists.INDEX)).tolist()
+        for sym in indices:
+            aliases.setdefault(squeeze(self.display_names[sym]), sym)
+        for sym, upper in enumerate(self.uppers):
+            if not upper.isalnum():
+                aliases.setdefault(_NOT_ALNUM.sub("", upper), sym)
+        return {alias: sym for alias, sym in aliases.items() if alias not in self._by_upper}
+
+    def find_symbol(self, text: str) -> int | None:
+        """Number of a symbol by its spelling, an index's display name, or either with blanks and marks left out."""
+        upper = text.strip().upper()
+        sym = self._by_upper.get(upper)
+        if sym is None:
+            squeezed = _NOT_ALNUM.sub("", upper)
+            sym = self._aliases.get(squeezed)
+            if sym is None and squeezed != upper:
+                sym = self._by_upper.get(squeezed)
+        return sym if sym is not None and self.is_listed(sym) else None
+
+    def is_listed(self, sym: int) -> bool:
+        """Whether anything of the symbol had not expired when this was loaded."""
+        return bool(self.counts[sym])
+
+    def groups(self, sym: int) -> list[Group]:
+        """Groups of a symbol, in row order: instrument, exchange (first one first), expiry."""
+        found = []
+        low, high = int(self._sym_group[sym]), int(self._sym_group[sym + 1])
+        bounds = self._group_start[low : high + 1].tolist()
+        for start, stop in itertools.pairwise(bounds):
+            expiry = int(self.expiry[start])
+            if expiry and expiry < self.floor:
+                continue
+            found.append(Group(Itype(self._itype[start]), EXCHANGES[self._exch[start]], expiry, start, stop))
+        return found
+
+    def row_of_key(self, key: InstrumentKey) -> int | None:
+        """Row of a wire key, unless it had expired when this was loaded."""
+        packed = np.uint64(key.packed)
+        place = int(self._key_sorted.searchsorted(packed))
+        if place == self._key_sorted.size or self._key_sorted[place] != packed:
+            return None
+        row = int(self._key_row[place])
+        return row if self.is_alive(row) else None
+
+    def is_alive(self, row: int) -> bool:
+        expiry = self.expiry[row]
+        return bool(expiry == 0 or expiry >= self.floor)
+
+    def sym_of_row(self, row: int) -> int:
+        return int(self.sym_start.searchsorted(row, side="right")) - 1
+
+    def key_at(self, row: int) -> InstrumentKey:
+        packed = int(self._key[row])
+        return InstrumentKey(Segment(packed >> 32), packed & 0xFFFF_FFFF)
+
+    def keys(self, start: int, stop: int) -> list[InstrumentKey]:
+        return [InstrumentKey(Segment(packed >> 32), packed & 0xFFFF_FFFF) for packed in self._key[start:stop].tolist()]
+
+    def option_codes(self, start: int, stop: int) -> list[int]:
+        """CALL or PUT of each row."""
+        codes: list[int] = self._opt[start:stop].tolist()
+        return codes
+
+    def lot_and_tick(self, row: int) -> tuple[int, float]:
+        return int(self._lot[row]), float(self._tick[row])
+
+    def name_at(self, row: int) -> str:
+        return str(self._names[self._name_start[row] : self._name_start[row + 1]], "utf-8")
+
+    def token_at(self, sym: int, group: Group, row: int) -> str:
+        """Token of a row of ``group``, without making the instrument."""
+        is_option = group.kind is InstrumentKind.OPTION
+        expiry = date.fromordinal(group.expiry) if group.expiry else None
+        strike = float(self.strike[row]) if is_option else None
+        name = _name(self.symbols[sym], group.itype, expiry, strike, int(self._opt[row]))
+        return f"{group.exchange}:{name}" if self._twin[row] else name
+
+    def instrument(self, row: int) -> Instrument:
+        return self.instruments(row, row + 1)[0]
+
+    def instruments(self, start: int, stop: int) -> list[Instrument]:
+        """Rows of one symbol as instruments."""
+        symbol = self.symbols[self.sym_of_row(start)]
+        bounds = self._name_start[start : stop + 1].tolist()
+        columns = zip(
+            self._key[start:stop].tolist(),
+            self._itype[start:stop].tolist(),
+            self._exch[start:stop].tolist(),
+            self._opt[start:stop].tolist(),
+            self._twin[start:stop].tolist(),
+            self.expiry[start:stop].tolist(),
+            self.strike[start:stop].tolist(),
+            self._lot[start:stop].tolist(),
+            self._tick[start:stop].tolist(),
+            bounds,
+            bounds[1:],
+            strict=False,
+        )
+        found = []
+        for packed, itype, exch, opt, twin, ordinal, strike, lot, tick, name_start, name_stop in columns:
+            expiry = date.fromordinal(ordinal) if ordinal else None
+            is_option = opt != 0
+            exchange = EXCHANGES[exch]
+            name = _name(symbol, itype, expiry, strike if is_option else None, opt)
+            found.append(
+                Instrument(
+                    key=InstrumentKey(Segment(packed >> 32), packed & 0xFFFF_FFFF),
+                    token=f"{exchange}:{name}" if twin else name,
+                    kind=KINDS[itype],
+                    exchange=exchange,
+                    symbol=symbol,
+                    name=str(self._names[name_start:name_stop], "utf-8"),
+                    lot_size=lot,
+                    tick=tick,
+                    expiry=expiry,
+                    strike=strike if is_option else None,
+                    option_type=_OPTION_TYPES[opt] if is_option else None,
+                )
+            )
+        return found
+
+    def expired_counts(self) -> dict[str, int]:
+        """Rows by segment name that had expired when this was loaded."""
+        gone = (self.expiry > 0) & (self.expiry < self.floor)
+        return self._by_segment(gone)
+
+    def alive_counts(self) -> dict[str, int]:
+        """Rows in use by segment name."""
+        return self._by_segment((self.expiry == 0) | (self.expiry >= self.floor))
+
+    def _by_segment(self, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> dict[str, int]:
+        counts = np.bincount((self._key[rows] >> np.uint64(32)).astype(np.int64), minlength=len(Segment) + 1)
+        return {segment.name: int(counts[segment]) for segment in Segment if counts[segment]}
+
+
+def _name(symbol: str, itype: int, expiry: date | None, strike: float | None, opt: int) -> str:
+    """Token of a row without its exchange (contract, section 3)."""
+    if expiry is None:
+        return f"{symbol}_IDX" if itype == Itype.INDEX else f"{symbol}_EQ"
+    if strike is None:
+        return f"{symbol}_{format_expiry(expiry)}_FUT"
+    return f"{symbol}_{format_expiry(expiry)}_{format_strike(strike)}{'CE' if opt == CALL else 'PE'}"
+
+
+def lines(column: Sequence[int] | np.ndarray[tuple[int], np.dtype[np.uint8]]) -> list[str]:
+    """Texts of a column that ``symbols`` wrote."""
+    text = bytes(column).decode()
+    return text.split(SEPARATOR) if text else []
