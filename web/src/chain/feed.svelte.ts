@@ -1,0 +1,77 @@
+import { EMPTY_LADDER, ladderOf, type Ladder } from '../lib/model/ladder';
+import { RowStore } from '../lib/model/rowstore';
+import { live } from '../lib/state/live.svelte';
+import type { Coverage, ErrorMessage, RowsData, Summary } from '../lib/wire/messages';
+
+const RATE_HZ = 5;
+
+/** One chain on the stream: the typed store for the painter, and the few facts that components show. */
+export class ChainFeed {
+  readonly store = new RowStore(256);
+  ladder = $state.raw<Ladder>(EMPTY_LADDER);
+  summary = $state.raw<Summary | null>(null);
+  coverage = $state.raw<Coverage | null>(null);
+  fresh = $state(false);
+  loaded = $state(false);
+  refused = $state.raw<ErrorMessage | null>(null);
+  /** Legs with nobody behind them: the page then offers to add the chain. */
+  unsubscribed = $state(0);
+  /** Every applied message; only tests and the root's `data-seq` look at it. */
+  applied = $state(0);
+  private leave: () => void;
+  private shape = -1;
+
+  constructor(
+    topic: string,
+    private readonly paint: (whole: boolean) => void,
+  ) {
+    this.leave = live.stream.subscribe(
+      topic,
+      {
+        snapshot: (data, atMs) => this.take(data as RowsData, atMs, true),
+        delta: (data, atMs) => this.take(data as RowsData, atMs, false),
+        lost: () => this.lost(),
+        refused: (error) => (this.refused = error),
+      },
+      RATE_HZ,
+    );
+  }
+
+  close(): void {
+    this.leave();
+  }
+
+  /** States by name, of the legs on the ladder. */
+  unowned(): number {
+    let count = 0;
+    for (let slot = 0; slot < this.store.size; slot++) {
+      const state = this.store.stateOf(slot);
+      if (state === 1 || state === 2) count++;
+    }
+    return count;
+  }
+
+  private take(data: RowsData, atMs: number, whole: boolean): void {
+    const before = this.store.updates;
+    if (whole) this.store.snapshot(data.rows ?? {}, atMs);
+    else this.store.delta(data.rows ?? {}, atMs);
+    live.count(this.store.updates - before);
+    if (data.summary) this.summary = { ...this.summary, ...data.summary };
+    if (data.coverage) this.coverage = { ...this.coverage, ...data.coverage };
+    if (this.shape !== this.store.shape) {
+      this.shape = this.store.shape;
+      this.ladder = ladderOf(this.store);
+    }
+    if (whole || data.coverage) this.unsubscribed = this.unowned();
+    this.fresh = true;
+    this.loaded = true;
+    this.refused = null;
+    this.applied++;
+    this.paint(whole);
+  }
+
+  private lost(): void {
+    this.store.lost();
+    this.fresh = false;
+  }
+}

@@ -1,0 +1,168 @@
+/** The REST side: typed calls, problem+json as one error class. */
+
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    detail: string,
+    readonly body: Record<string, unknown> = {},
+  ) {
+    super(detail);
+  }
+}
+
+export interface SearchHit {
+  symbol: string;
+  count: number;
+  f_o_eligible: boolean;
+  name: string | null;
+  match: string;
+  token?: string | null;
+  expiry?: string | null;
+}
+
+export interface WatchEntry {
+  id: number;
+  symbol: string;
+  expiry_date: string | null;
+  instrument_type: string;
+  added_at: string;
+  added_order: number;
+  state: string;
+  [extra: string]: unknown;
+}
+
+export interface SymbolInfo {
+  symbol: string;
+  lot_size?: number | null;
+  tick_size?: number | null;
+  tick?: number | null;
+  strike_step?: number | null;
+  segments?: string[];
+  f_o_eligible?: boolean;
+  nearest_future?: string | { token: string } | null;
+  [extra: string]: unknown;
+}
+
+export interface AddAnswer {
+  success: boolean;
+  message: string;
+  strikes_subscribed: number;
+  missing: { strike: number; option_type: string; reason: string }[];
+  evicted: { symbol: string; expiry: string; legs: number; owner: string }[];
+}
+
+export interface Subscription {
+  token: string;
+  symbol: string;
+  expiry: string | null;
+  strike: number | null;
+  option_type: string | null;
+  tier: string;
+  subscribed_at: string;
+  ws_id: number | null;
+  active: boolean;
+  state: string;
+  owners: number | unknown[];
+}
+
+export interface LogEntry {
+  id: number;
+  action: string;
+  instrument_token: string;
+  reason: string | null;
+  timestamp: string;
+}
+
+export interface Health {
+  status: string;
+  reasons?: (string | Record<string, unknown>)[];
+  feed?: { source?: string; state?: string; [extra: string]: unknown };
+  market?: Record<string, { phase?: string; next_change?: string | null } | string>;
+  eod?: { next?: string | null; [extra: string]: unknown } | null;
+  [extra: string]: unknown;
+}
+
+type Query = Record<string, string | number | null | undefined>;
+
+export interface Identity {
+  token(): string | null;
+  /** A request was refused for want of a valid sign-in. */
+  refused(): void;
+}
+
+export class Api {
+  constructor(
+    private readonly base: string,
+    private readonly who: Identity,
+  ) {}
+
+  search = (q: string, limit = 12) =>
+    this.get<{ results: SearchHit[] }>('api/v2/instruments/search', { q, limit });
+  describe = (symbol: string) => this.get<SymbolInfo>(`api/v2/instruments/${enc(symbol)}`);
+  expiries = (symbol: string) =>
+    this.get<{ symbol: string; expiries: string[] }>(`api/v2/instruments/${enc(symbol)}/expiries`);
+  watchlist = (userId: number) => this.get<{ watchlist: WatchEntry[] }>(`api/v2/watchlist/${userId}`);
+  health = () => this.get<Health>('health');
+  why = (token: string) =>
+    this.get<{ token: string; details: Record<string, unknown>; why: string }>(`api/v2/subscriptions/${enc(token)}`);
+  active = (query: Query) =>
+    this.get<{ count: number; total?: number; next?: string | null; subscriptions: Subscription[] }>(
+      'api/v2/subscriptions/active',
+      query,
+    );
+  log = (query: Query) =>
+    this.get<{ count: number; next: string | null; log: LogEntry[] }>('api/v2/subscriptions/log', query);
+  registry = () => this.get<Record<string, unknown>>('api/v2/admin/registry');
+  tierB = () => this.get<Record<string, unknown>>('api/v2/admin/tier-b');
+
+  addEntry = (entry: { user_id: number; symbol: string; expiry?: string; instrument_type: string }) =>
+    this.post<AddAnswer>('api/v2/watchlist/add', entry);
+  removeEntry = (entry: { user_id: number; symbol: string; expiry?: string }) =>
+    this.post<{ unsubscribed: number; message: string }>('api/v2/watchlist/remove', entry);
+  rebalance = () => this.post<{ moved_count: number }>('api/v2/admin/rebalance-ws', {});
+  unsubscribeTierA = () =>
+    this.post<{ count: number; message: string }>('api/v2/admin/unsubscribe-all-tier-a', {});
+  clearWatchlists = () => this.post<{ cleared_count: number }>('api/v2/admin/clear-watchlists', {});
+
+  async signIn(username: string, password: string): Promise<{ access_token: string; user_id: number }> {
+    const body = new URLSearchParams({ username, password, grant_type: 'password' });
+    const answer = await fetch(`${this.base}api/v2/auth/token`, { method: 'POST', body });
+    return (await this.read(answer, false)) as { access_token: string; user_id: number };
+  }
+
+  private get<T>(path: string, query: Query = {}): Promise<T> {
+    const params = new URLSearchParams();
+    for (const [key, value] of Object.entries(query)) if (value != null) params.set(key, String(value));
+    const tail = params.size ? `?${params}` : '';
+    return this.call<T>(path + tail, { method: 'GET' });
+  }
+
+  private post<T>(path: string, body: object): Promise<T> {
+    const headers = { 'Content-Type': 'application/json', 'Idempotency-Key': newKey() };
+    return this.call<T>(path, { method: 'POST', headers, body: JSON.stringify(body) });
+  }
+
+  private async call<T>(path: string, init: RequestInit): Promise<T> {
+    const token = this.who.token();
+    const headers = new Headers(init.headers);
+    if (token) headers.set('Authorization', `Bearer ${token}`);
+    return (await this.read(await fetch(this.base + path, { ...init, headers }), true)) as T;
+  }
+
+  private async read(answer: Response, tell: boolean): Promise<unknown> {
+    const body = (await answer.json().catch(() => ({}))) as Record<string, unknown>;
+    if (answer.ok) return body;
+    if (answer.status === 401 && tell) this.who.refused();
+    const detail = body.detail ?? body.title ?? `The service answered ${answer.status}`;
+    const text = typeof detail === 'string' ? detail : JSON.stringify(detail);
+    throw new ApiError(answer.status, String(body.code ?? answer.status), text, body);
+  }
+}
+
+/** One key for each intended write; a secure context is not a given on a LAN address. */
+function newKey(): string {
+  return globalThis.crypto?.randomUUID?.() ?? `${Date.now()}-${Math.random().toString(36).slice(2)}`;
+}
+
+const enc = encodeURIComponent;

@@ -1,0 +1,190 @@
+import { Api, ApiError, type Health } from '../api';
+import { StreamClient, type Link, type Socket, type Timers, type TopicSink } from '../wire/stream';
+import type { StatusData, StreamEvent } from '../wire/messages';
+import { session } from './session.svelte';
+
+const HEALTH_EVERY_MS = 5_000;
+const HIDDEN_GRACE_MS = 5_000;
+const NOTES_MAX = 5;
+const NOTE_STAYS_MS = 9_000;
+const RATE_WINDOW_MS = 1_000;
+
+export interface Note {
+  id: number;
+  kind: 'info' | 'good' | 'bad';
+  text: string;
+}
+
+const timers: Timers = {
+  set: (run, ms) => window.setTimeout(run, ms),
+  clear: (id) => window.clearTimeout(id),
+  now: () => performance.now(),
+  random: () => Math.random(),
+};
+
+/** Address of the stream, under whatever prefix this page is served. */
+function streamUrl(): string {
+  const url = new URL('api/v2/stream', document.baseURI);
+  url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+  url.hash = '';
+  return url.href;
+}
+
+/** What is known of the service as a whole; the header and the health board show it. */
+class Live {
+  link = $state<Link>('connecting');
+  status = $state.raw<StatusData | null>(null);
+  statusFresh = $state(false);
+  health = $state.raw<Health | null>(null);
+  /** False from the first failed request on: the badges then say so. */
+  reachable = $state(true);
+  notes = $state.raw<Note[]>([]);
+  /** Row updates a second that reached this page. */
+  rate = $state(0);
+  /** Ticks once a second, for ages and countdowns. */
+  nowMs = $state(Date.now());
+  /** Raised by an event that changes the watchlists. */
+  listRevision = $state(0);
+  hidden = $state(false);
+
+  readonly api = new Api('', {
+    token: session.token,
+    refused: () => this.needSignIn(),
+  });
+  readonly stream = new StreamClient(
+    () => new WebSocket(streamUrl()) as unknown as Socket,
+    {
+      link: (state) => (this.link = state),
+      event: (event) => this.event(event),
+      heard: (atMs) => (this.offset = atMs - Date.now()),
+      unauthenticated: () => this.needSignIn(),
+    },
+    timers,
+    session.token,
+  );
+
+  private offset = 0;
+  private counted = 0;
+  private countedAt = performance.now();
+  private noteId = 0;
+  private hideTimer = 0;
+
+  start(): void {
+    this.stream.subscribe('status', this.statusSink(), 1);
+    this.stream.subscribe('events', { snapshot: () => {}, delta: () => {} });
+    this.stream.start();
+    void this.poll();
+    setInterval(() => this.second(), RATE_WINDOW_MS);
+    document.addEventListener('visibilitychange', () => this.visibility());
+  }
+
+  /** The service's clock now (the simulated day, when it simulates one). */
+  serverNow(): number {
+    return Date.now() + this.offset;
+  }
+
+  count(rows: number): void {
+    this.counted += rows;
+  }
+
+  note(text: string, kind: Note['kind'] = 'info'): void {
+    const note = { id: ++this.noteId, kind, text };
+    this.notes = [...this.notes, note].slice(-NOTES_MAX);
+    setTimeout(() => this.dismiss(note.id), NOTE_STAYS_MS);
+  }
+
+  dismiss(id: number): void {
+    this.notes = this.notes.filter((note) => note.id !== id);
+  }
+
+  /** Say why a request failed; a missing sign-in has its own dialog. */
+  failed(error: unknown): void {
+    if (error instanceof ApiError) {
+      if (error.status !== 401) this.note(`${error.message} (${error.code})`, 'bad');
+    } else this.note('The service does not answer', 'bad');
+  }
+
+  signedIn(): void {
+    this.stream.reconnect();
+    this.listRevision++;
+    void this.refreshHealth();
+  }
+
+  private needSignIn(): void {
+    session.needed = true;
+  }
+
+  private statusSink(): TopicSink {
+    const take = (data: unknown) => {
+      this.status = merge(this.status, data as Partial<StatusData>);
+      this.statusFresh = true;
+    };
+    return { snapshot: take, delta: take, lost: () => (this.statusFresh = false) };
+  }
+
+  private event(event: StreamEvent): void {
+    const data = { ...event, ...event.data } as Record<string, unknown>;
+    const name = [data.symbol, data.expiry].filter(Boolean).join(' ');
+    if (event.kind === 'evicted') {
+      this.note(`${name || 'A chain'} was evicted: ${String(data.reason ?? 'room was needed')}`, 'bad');
+    } else if (event.kind === 'restored') this.note(`${name || 'A chain'} is back`, 'good');
+    else if (event.kind === 'eod') this.note(String(data.message ?? 'End of day: watchlists were cleared'));
+    else if (event.kind === 'feed') this.note(String(data.message ?? `Feed: ${data.state ?? 'changed'}`));
+    if (event.kind === 'feed' || event.kind === 'session') void this.refreshHealth();
+    this.listRevision++;
+  }
+
+  private second(): void {
+    const now = performance.now();
+    this.rate = Math.round((this.counted * 1000) / (now - this.countedAt));
+    this.counted = 0;
+    this.countedAt = now;
+    if (!document.hidden) this.nowMs = this.serverNow();
+  }
+
+  private visibility(): void {
+    clearTimeout(this.hideTimer);
+    this.hidden = document.hidden;
+    if (document.hidden) this.hideTimer = window.setTimeout(() => this.stream.pause(true), HIDDEN_GRACE_MS);
+    else {
+      this.stream.pause(false);
+      void this.refreshHealth();
+    }
+  }
+
+  private async poll(): Promise<void> {
+    if (!document.hidden) await this.refreshHealth();
+    setTimeout(() => void this.poll(), HEALTH_EVERY_MS);
+  }
+
+  private async refreshHealth(): Promise<void> {
+    try {
+      this.health = await this.api.health();
+      this.reachable = true;
+    } catch (error) {
+      this.reachable = error instanceof ApiError;
+    }
+  }
+}
+
+/** A status delta may carry only what changed, two levels deep. */
+function merge(old: StatusData | null, change: Partial<StatusData>): StatusData {
+  return {
+    subscriptions: { ...old?.subscriptions, ...change.subscriptions },
+    websocket: {
+      ...old?.websocket,
+      ...change.websocket,
+      per_connection: mergeConnections(old, change),
+    },
+  } as StatusData;
+}
+
+function mergeConnections(old: StatusData | null, change: Partial<StatusData>): Record<string, unknown> {
+  const merged: Record<string, unknown> = { ...old?.websocket?.per_connection };
+  for (const [name, part] of Object.entries(change.websocket?.per_connection ?? {})) {
+    merged[name] = { ...(merged[name] as object | undefined), ...part };
+  }
+  return merged;
+}
+
+export const live = new Live();

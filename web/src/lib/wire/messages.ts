@@ -1,0 +1,96 @@
+/** JSON messages of the stream (contract section 7). */
+import type { WireRow } from '../model/rowstore';
+
+export interface Summary {
+  underlying_ltp: number | null;
+  underlying_source: string | null;
+  underlying_age_ms?: number | null;
+  atm_strike: number | null;
+  pcr: number | null;
+  pcr_volume?: number | null;
+  max_pain: number | null;
+  straddle: number | null;
+  atm_iv: number | null;
+  total_ce_oi: number | null;
+  total_pe_oi: number | null;
+  future_ltp?: number | null;
+  basis?: number | null;
+}
+
+export type Coverage = Record<string, number>;
+
+export interface RowsData {
+  rows: Record<string, WireRow>;
+  summary?: Summary;
+  coverage?: Coverage;
+}
+
+export interface DepthLevel {
+  price: number | null;
+  qty: number | null;
+  orders: number | null;
+}
+
+export interface DepthData {
+  bids: DepthLevel[];
+  asks: DepthLevel[];
+}
+
+export interface ConnectionStatus {
+  active: boolean;
+  state: string;
+  instruments: number;
+  utilization_percent: number;
+  last_connected: string | null;
+  reconnect_attempts: number;
+  last_error: string | null;
+  last_data_age_ms: number | null;
+  packets_per_s?: number | null;
+  lag_p50_ms?: number | null;
+  lag_p99_ms?: number | null;
+}
+
+export interface StatusData {
+  subscriptions: {
+    total_subscriptions: number;
+    max_capacity: number;
+    utilization_percent: number;
+    tier_a_count: number;
+    tier_b_count: number;
+    states: Record<string, number>;
+  };
+  websocket: {
+    connected_connections: number;
+    total_connections: number;
+    total_subscriptions: number;
+    max_capacity: number;
+    per_connection: Record<string, ConnectionStatus>;
+  };
+}
+
+export interface DataMessage {
+  type: 'snapshot' | 'delta';
+  topic: string;
+  seq: number;
+  at_ms: number;
+  data: unknown;
+}
+
+export interface StreamEvent {
+  type: 'event';
+  kind: string;
+  at_ms?: number;
+  user_id?: number | null;
+  data?: Record<string, unknown>;
+  [key: string]: unknown;
+}
+
+export interface ErrorMessage {
+  type: 'error';
+  code: string;
+  detail?: string;
+  message?: string;
+  topic?: string;
+}
+
+export type ServerMessage = DataMessage | StreamEvent | ErrorMessage | { type: string; at_ms?: number };
