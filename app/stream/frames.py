@@ -1,0 +1,212 @@
+"""What goes to a client, byte by byte: JSON text, and packed columns for ``bt.binary.v1``. Pure.
+
+The layout is laid down in ``docs/STREAM.md``, with golden frames in ``tests/fixtures/wire/``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from app.stream.fields import CODE_NAMES, FIELD_KINDS, ROW_FIELDS, Kind
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Doc = Mapping[str, object]
+
+BINARY_VERSION = 1
+SNAPSHOT, DELTA = 1, 2
+PRICES_ARE_F64 = 1
+NO_COUNT = 0xFFFF_FFFF
+NO_PRICE = -0x8000_0000
+PENNY_PRICE_MAX = 21_000_000.0  # rupees: hundredths of more do not fit an i32
+HEADER = struct.Struct("<BBHIIIddII")
+_WHOLE = (Kind.COUNT, Kind.SIGNED, Kind.MOMENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What the rows of a topic are called: fixed until its set of instruments changes (``generation``).
+
+    ``topic_id`` names the topic in binary frames. ``fine`` tells that some tick is finer than a paisa. ``about`` is
+    told once with each snapshot: strike, side, lot and tick of each row.
+    """
+
+    topic: str
+    topic_id: int
+    generation: int = 0
+    tokens: tuple[str, ...] = ()
+    fine: bool = False
+    about: Mapping[str, Mapping[str, object]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One step of a sequence. ``values`` are the rows ``rows`` in full width, ``changed`` marks the cells that differ.
+
+    A snapshot holds every row; ``values`` is None for a topic without rows.
+    """
+
+    is_snapshot: bool
+    seq: int
+    at_ms: int
+    doc: Doc
+    rows: npt.NDArray[np.intp] | None = None
+    values: Floats | None = None
+    changed: Bools | None = None
+
+
+def to_json(labels: Labels, update: Update) -> bytes:
+    """The update as the text message of contract section 7."""
+    data: dict[str, object] = {}
+    if update.values is not None and update.rows is not None:
+        data["rows"] = _whole_rows(labels, update) if update.changed is None else _changed_cells(labels, update)
+        if update.is_snapshot and labels.about is not None:
+            data["instruments"] = labels.about
+    data.update(update.doc)
+    message = {
+        "type": "snapshot" if update.is_snapshot else "delta",
+        "topic": labels.topic,
+        "seq": update.seq,
+        "at_ms": update.at_ms,
+        "data": data,
+    }
+    return orjson.dumps(message)
+
+
+def _column(values: Floats, field: int) -> list[object]:
+    column = values[:, field]
+    kind = FIELD_KINDS[field]
+    if kind not in _WHOLE and kind is not Kind.CODE:
+        return column.tolist()  # NaN becomes null
+    unknown = np.isnan(column)
+    numbers: list[int] = np.where(unknown, 0.0, column).astype(np.int64).tolist()
+    cells: list[object] = list(numbers)
+    if kind is Kind.CODE:
+        names = CODE_NAMES[ROW_FIELDS[field]]
+        cells = [names[code] for code in numbers]
+    for place in np.flatnonzero(unknown).tolist():
+        cells[place] = None
+    return cells
+
+
+def _whole_rows(labels: Labels, update: Update) -> dict[str, dict[str, object]]:
+    assert update.values is not None
+    assert update.rows is not None
+    columns = [_column(update.values, field) for field in range(len(ROW_FIELDS))]
+    tokens = [labels.tokens[row] for row in update.rows.tolist()]
+    return {
+        token: dict(zip(ROW_FIELDS, cells, strict=True))
+        for token, cells in zip(tokens, zip(*columns, strict=True), strict=True)
+    }
+
+
+def _changed_cells(labels: Labels, update: Update) -> dict[str, dict[str, object]]:
+    assert update.values is not None
+    assert update.rows is not None
+    assert update.changed is not None
+    rows: dict[str, dict[str, object]] = {labels.tokens[row]: {} for row in update.rows.tolist()}
+    cells = list(rows.values())
+    for field in np.flatnonzero(update.changed.any(axis=0)).tolist():
+        name, column = ROW_FIELDS[field], _column(update.values, field)
+        for place in np.flatnonzero(update.changed[:, field]).tolist():
+            cells[place][name] = column[place]
+    return rows
+
+
+def to_binary(labels: Labels, update: Update) -> bytes:
+    """The update as one packed frame; every field that changed in any row is there for all rows of the frame."""
+    assert update.values is not None
+    assert update.rows is not None
+    values, count = update.values, len(update.rows)
+    present = range(len(ROW_FIELDS)) if update.changed is None else np.flatnonzero(update.changed.any(axis=0)).tolist()
+    is_f64 = labels.fine or _has_dear_prices(values)
+    tail = orjson.dumps(update.doc) if update.doc else b""
+    narrow: list[bytes] = []
+    wide: list[bytes] = []
+    for field in present:
+        packed = _pack(values[:, field], FIELD_KINDS[field], is_f64)
+        (wide if packed.itemsize == 8 else narrow).append(packed.tobytes())
+    head = HEADER.pack(
+        BINARY_VERSION,
+        SNAPSHOT if update.is_snapshot else DELTA,
+        PRICES_ARE_F64 if is_f64 else 0,
+        labels.topic_id,
+        labels.generation,
+        count,
+        float(update.seq),
+        float(update.at_ms),
+        sum(1 << field for field in present),
+        len(tail),
+    )
+    body = b"".join((head, update.rows.astype("<u4").tobytes(), *narrow))
+    return b"".join((body, bytes(-len(body) % 8), *wide, tail, b" " * (-len(tail) % 4)))
+
+
+def _has_dear_prices(values: Floats) -> bool:
+    prices = values[:, _PRICE_FIELDS]
+    return bool((np.abs(prices) > PENNY_PRICE_MAX).any())
+
+
+_PRICE_FIELDS = [place for place, kind in enumerate(FIELD_KINDS) if kind is Kind.PRICE]
+
+
+def _pack(column: Floats, kind: Kind, prices_are_f64: bool) -> npt.NDArray[np.generic]:
+    """A column as it lies in a frame: f64 unknown is NaN, counts and prices have a number that stands for unknown."""
+    if kind is Kind.REAL:
+        return column.astype("<f4")
+    if kind in (Kind.SIGNED, Kind.MOMENT) or (kind is Kind.PRICE and prices_are_f64):
+        return column.astype("<f8")
+    unknown = np.isnan(column)
+    if kind is Kind.PRICE:
+        return np.where(unknown, NO_PRICE, np.rint(np.where(unknown, 0.0, column) * 100.0)).astype("<i4")
+    return np.where(unknown, NO_COUNT, column).astype("<u4")
+
+
+def dictionary(labels: Labels) -> bytes:
+    """The text message that precedes the first binary frame of a topic, and follows a change of its rows."""
+    message: dict[str, object] = {
+        "type": "dictionary",
+        "topic": labels.topic,
+        "id": labels.topic_id,
+        "generation": labels.generation,
+        "fields": ROW_FIELDS,
+        "kinds": FIELD_KINDS,
+        "codes": CODE_NAMES,
+        "rows": labels.tokens,
+    }
+    if labels.about is not None:
+        message["instruments"] = labels.about
+    return orjson.dumps(message)
+
+
+def problem(code: str, detail: str, **extra: object) -> bytes:
+    """An error message for a client."""
+    return orjson.dumps({"type": "error", "code": code, "detail": detail, **extra})
+
+
+def text(**members: object) -> bytes:
+    """Any other control message."""
+    return orjson.dumps(members)
+
+
+def difference(old: Doc, new: Doc) -> dict[str, object]:
+    """The members of ``new`` that differ from ``old``; what is gone is null."""
+    changes: dict[str, object] = {name: None for name in old if name not in new and old[name] is not None}
+    for name, value in new.items():
+        held = old.get(name)
+        if isinstance(held, Mapping) and isinstance(value, Mapping):
+            if inner := difference(held, value):
+                changes[name] = inner
+        elif name not in old or not _same(held, value):
+            changes[name] = value
+    return changes
+
+
+def _same(left: object, right: object) -> bool:
+    return left == right and type(left) is type(right)
