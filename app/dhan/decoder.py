@@ -6,7 +6,8 @@ notes, section 2. ``_native.pyx`` does the same in C, byte for byte alike: chang
 What a packet does to the row of its key:
 
 * Full replaces the image, Quote its own part of it, Ticker price and time, OI the open interest.
-* It is *superseded*, and changes nothing, if its (last trade time, volume) is older than the row's.
+* It is *superseded*, and changes nothing, if its (last trade time, volume) is older than the row's. No volume at all is
+  not older: before its first trade of the day an instrument still tells the last trade of the day before.
 * A last trade time of 0 means no trade yet; one before 2000 or more than two minutes ahead is counted as bad. Either
   way the packet is applied and the row keeps the time it had.
 * A previous-close packet always counts. The close field of Quote and Full is taken as the previous close once, while
@@ -30,8 +31,6 @@ AHEAD_MAX_MS: Final = 120_000  # a trade cannot be further ahead of our clock
 LTT_MIN: Final = 946_684_800  # 2000-01-01
 USUAL_GAP_MAX_MS: Final = 600_000  # a night or an outage is no gap between packets
 
-Frame = bytes | memoryview
-
 _SEGMENTS: Final = frozenset(map(int, Segment))
 _SIZES: Final = tuple(PACKET_BYTES.get(code, HEADER_BYTES) for code in range(256))
 _DATA_CODES: Final = frozenset((TICKER, QUOTE, OI, PREV_CLOSE, FULL))
@@ -45,39 +44,51 @@ _ticker_time: Final = Struct("<12xI").unpack_from
 _row_state: Final = Struct("<B13xI4xI150xqqIf").unpack_from
 _write_life: Final = Struct("<qqIf").pack_into
 _write_u32: Final = Struct("<I").pack_into
+_write_f32: Final = Struct("<f").pack_into
+_write_4: Final = Struct("4s").pack_into  # half the time of assigning to a slice
 _LIFE: Final = offset_of("first_ms")
 _LTT: Final = offset_of("ltt")
 _OI: Final = offset_of("oi")
 _OPEN: Final = offset_of("open")
-_CLOSE: Final = offset_of("close_raw")
 _PREV_CLOSE: Final = offset_of("prev_close")
 _PREV_OI: Final = offset_of("prev_oi")
 
 _LATCHED: Final = int(Has.PREV_CLOSE)
+_HAS_OI: Final = int(Has.OI)
 
 
-def _ticker_state(frame: Frame, at: int) -> tuple[int, int, float]:
+def _ticker_state(frame: bytes, at: int) -> tuple[int, int, float]:
     return _ticker_time(frame, at)[0], 0xFFFF_FFFF, 0.0  # tells no volume and no close
 
 
 class _Layout(NamedTuple):
-    """Where a packet with a trade keeps its parts: the image from byte 8 to ``head``, and a second stretch."""
+    """How a packet with a trade is copied: its bytes from 8 to ``head``, then those up to ``tail`` to ``tail_to``."""
 
-    state: Callable[[Frame, int], tuple[int, int, float]]  # ltt, volume, close
+    state: Callable[[bytes, int], tuple[int, int, float]]  # ltt, volume, close
     head: int
-    tail: int  # end of the second stretch, which begins at ``head``
-    tail_to: int  # its place in the row
+    write_head: Callable[..., None]
+    tail: int  # 0: there is no second part
+    tail_to: int
+    write_tail: Callable[..., None]
     has: int
 
 
+def _layout(
+    state: Callable[[bytes, int], tuple[int, int, float]], head: int, tail: int, tail_to: int, has: Has
+) -> _Layout:
+    head_bytes, tail_bytes = head - HEADER_BYTES, max(tail - head, 0)
+    write_head, write_tail = Struct(f"{head_bytes}s").pack_into, Struct(f"{tail_bytes}s").pack_into
+    return _Layout(state, head, write_head, tail, tail_to, write_tail, int(has))
+
+
 _LAYOUTS: Final = {
-    TICKER: _Layout(_ticker_state, 12, 16, _LTT, int(Has.TICKER)),
-    QUOTE: _Layout(Struct("<14xI4xI12xf").unpack_from, 34, 50, _OPEN, int(Has.TICKER | Has.QUOTE)),
-    FULL: _Layout(Struct("<14xI4xI24xf").unpack_from, 162, 0, 0, int(Has.TICKER | Has.QUOTE | Has.FULL | Has.OI)),
+    TICKER: _layout(_ticker_state, 12, 16, _LTT, Has.TICKER),
+    QUOTE: _layout(Struct("<14xI4xI12xf").unpack_from, 34, 50, _OPEN, Has.TICKER | Has.QUOTE),
+    FULL: _layout(Struct("<14xI4xI24xf").unpack_from, 162, 0, 0, Has.TICKER | Has.QUOTE | Has.FULL | Has.OI),
 }
 
 
-def write_frame(buffers: TickBuffers, connection: int, frame: Frame, received_ms: int) -> None:
+def write_frame(buffers: TickBuffers, connection: int, frame: bytes, received_ms: int) -> None:
     """Apply every packet of one binary message that arrived on ``connection`` at ``received_ms`` (epoch ms UTC).
 
     Never raises for what the bytes say: a broken packet is counted and ends its frame, those before it stay applied.
@@ -126,7 +137,7 @@ def _write_trade(
     buffers: TickBuffers,
     counters: ConnectionCounters,
     slot: int,
-    frame: Frame,
+    frame: bytes,
     at: int,
     layout: _Layout,
     segment: int,
@@ -135,26 +146,26 @@ def _write_trade(
     rows = buffers.rows
     row = slot * ROW_BYTES
     has, row_ltt, row_volume, first_ms, last_ms, packets, usual_ms = _row_state(rows, row)
-    state, head, tail, tail_to, bits = layout
+    state, head, write_head, tail, tail_to, write_tail, bits = layout
     ltt, volume, close = state(frame, at)
     lag_ms = received_ms - (ltt - IST_OFFSET_S) * 1000
     timed = ltt >= LTT_MIN and lag_ms >= -AHEAD_MAX_MS
     if not timed:
         counters.bad_time += ltt != 0
     elif ltt <= row_ltt:
-        if ltt < row_ltt or volume < row_volume:
+        if ltt < row_ltt or 0 < volume < row_volume:  # none: a new day on which it has not traded yet
             counters.superseded += 1
             return
     elif row_ltt:  # a trade seen as it happened, not the last one before we came
         counters.last_lag_ms = lag_ms
 
-    rows[row + 8 : row + head] = frame[at + 8 : at + head]
+    write_head(rows, row + 8, frame[at + 8 : at + head])
     if tail:
-        rows[row + tail_to : row + tail_to + tail - head] = frame[at + head : at + tail]
+        write_tail(rows, row + tail_to, frame[at + head : at + tail])
     if not timed:
         _write_u32(rows, row + _LTT, row_ltt)
     if not has & _LATCHED and 0.0 < close < inf and buffers.latching[segment]:
-        rows[row + _PREV_CLOSE : row + _PREV_CLOSE + 4] = rows[row + _CLOSE : row + _CLOSE + 4]
+        _write_f32(rows, row + _PREV_CLOSE, close)
         has |= _LATCHED
     rows[row] = has | bits
     counters.applied += 1
@@ -163,20 +174,20 @@ def _write_trade(
 
 
 def _write_side(
-    buffers: TickBuffers, counters: ConnectionCounters, slot: int, frame: Frame, at: int, code: int, received_ms: int
+    buffers: TickBuffers, counters: ConnectionCounters, slot: int, frame: bytes, at: int, code: int, received_ms: int
 ) -> None:
     rows = buffers.rows
     row = slot * ROW_BYTES
     has, _, _, first_ms, last_ms, packets, usual_ms = _row_state(rows, row)
     if code == OI:
-        rows[row + _OI : row + _OI + 4] = frame[at + 8 : at + 12]
-        rows[row] = has | Has.OI
+        _write_4(rows, row + _OI, frame[at + 8 : at + 12])
+        rows[row] = has | _HAS_OI
     else:
         (price,) = _price(frame, at)
         if 0.0 < price < inf:
-            rows[row + _PREV_CLOSE : row + _PREV_CLOSE + 4] = frame[at + 8 : at + 12]
+            _write_f32(rows, row + _PREV_CLOSE, price)
             rows[row] = has | _LATCHED
-        rows[row + _PREV_OI : row + _PREV_OI + 4] = frame[at + 12 : at + 16]
+        _write_4(rows, row + _PREV_OI, frame[at + 12 : at + 16])
     counters.applied += 1
     buffers.dirty[slot] = 1
     _note_packet(rows, row, first_ms, last_ms, packets, usual_ms, received_ms)

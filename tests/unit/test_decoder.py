@@ -168,6 +168,13 @@ def test_an_equal_state_is_applied(board: Board) -> None:
     assert (board.row["total_buy_qty"], board.row["ltp"], board.counters().applied) == (1, 100.5, 3)
 
 
+def test_a_new_day_without_a_trade_is_not_older_than_yesterday(board: Board) -> None:
+    board.send(FULL)
+    morning = FULL._replace(volume=0, total_buy_qty=9)
+    board.send(morning, at_ms=NOW_MS + 17 * 3_600_000)
+    assert (board.row["volume"], board.row["total_buy_qty"], board.counters().superseded) == (0, 9, 0)
+
+
 def test_a_row_without_time_and_volume_is_never_newer(board: Board) -> None:
     never = FULL._replace(ltp=0.0, ltt=0, volume=0)
     board.send(never, never._replace(total_buy_qty=5))
