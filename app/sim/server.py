@@ -44,12 +44,16 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Where to listen; port 0 takes a free one. ``control_port`` None opens no control port."""
+    """Where to listen; port 0 takes a free one. ``control_port`` None opens no control port.
+
+    ``step_s`` is how often the exchange moves and writes: longer steps make long simulated days quick.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
     control_port: int | None = 0
     exchange: ExchangeConfig = field(default_factory=ExchangeConfig)
+    step_s: float = STEP_S
 
 
 class FeedSocket(asyncio.Protocol):
@@ -227,7 +231,7 @@ class SimulatorServer:
         """Step the exchange for ever."""
         due = self.loop.time()
         while True:
-            due = max(due + STEP_S, self.loop.time() - LATE_MAX_S)
+            due = max(due + self._config.step_s, self.loop.time() - LATE_MAX_S)
             await asyncio.sleep(due - self.loop.time())
             self.step()
 
