@@ -1,0 +1,63 @@
+"""What ``bt sim`` puts together before it serves: the master's snapshot, the clock, the calendar."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from app.cli.failure import CommandFailed
+from app.cli.places import calendar_of, clock_of
+from app.cli.sim import SimPlan, server_config, simulate
+from app.lifecycle.masters import MasterPlan, MasterSource
+from app.settings import Settings
+
+
+def run_simulator(
+    settings: Settings,
+    host: str,
+    port: int,
+    control_port: int,
+    snapshot: Path | None,
+    *,
+    as_json: bool,
+    with_parent: bool,
+) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        CommandFailed: a port is taken.
+        MasterRefused: no usable instrument master.
+    """
+    server = server_config(
+        port,
+        control_port,
+        host=host,
+        seed=settings.bt_sim_seed,
+        rate=settings.bt_sim_rate,
+        untraded=settings.bt_sim_untraded,
+    )
+    clock = clock_of(settings)
+
+    async def run() -> None:
+        found = snapshot or await _snapshot(settings)
+        plan = SimPlan(found, server, settings.bt_sim_seed, as_json, with_parent)
+        await simulate(plan, clock, calendar_of(settings), _say)
+
+    try:
+        asyncio.run(run())
+    except OSError as error:
+        raise CommandFailed(f"the simulator cannot listen: {error}") from None
+
+
+async def _snapshot(settings: Settings) -> Path:
+    """The snapshot that the service would use on that day, made now if it is not there."""
+    plan = MasterPlan(settings.bt_data_dir / "master", settings.bt_instrument_master, True, settings.bt_sim_seed)
+    return await MasterSource(plan, _no_download).snapshot(clock_of(settings).now().date())
+
+
+async def _no_download(source: str | None, _directory: Path) -> Path:
+    raise CommandFailed(f"the simulator reads a file; download {source} first and give its path")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,143 @@
+"""``bt watch``: a table that follows the stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidHandshake, WebSocketException
+
+from app.cli.failure import CommandFailed, Exit
+from app.cli.remote import Remote, in_path
+from app.cli.show import DASH, first_expiry, number
+
+COLUMNS = ("ltp", "change_pct", "bid", "ask", "volume", "oi", "iv", "state")
+TOPICS = ("chain", "quotes", "watchlist", "depth", "status", "events")
+ROWS_MAX = 60
+RATE_HZ = 4
+RETRY_S = 2.0
+MESSAGE_BYTES_MAX = 8 * 1024 * 1024
+
+
+class View:
+    """What the stream has told so far: rows by token, a summary, the newest notices. Pure."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.summary: dict[str, Any] = {}
+        self.notices: list[str] = []
+        self.seq: int | None = None
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """Take one message of the server.
+
+        Raises:
+            CommandFailed: the server refused the topic.
+        """
+        kind = message.get("type")
+        if kind == "snapshot":
+            self.rows.clear()
+            self._merge(message)
+        elif kind == "delta":
+            self._merge(message)
+        elif kind == "event":
+            self.notices = [*self.notices, f"{message.get('kind')}: {describe(message)}"][-3:]
+        elif kind == "error":
+            raise CommandFailed(
+                f"{message.get('code')}: {message.get('detail', message.get('message', ''))}", Exit.REFUSED
+            )
+
+    def _merge(self, message: Mapping[str, Any]) -> None:
+        self.seq = message.get("seq")
+        data = message.get("data") or {}
+        for token, row in (data.get("rows") or {}).items():
+            if row is None:
+                self.rows.pop(token, None)
+            else:
+                self.rows.setdefault(token, {}).update(row)
+        self.summary.update(data.get("summary") or {})
+
+    def table(self, note: str = "") -> Table:
+        table = Table(title=self.topic, caption=note or " · ".join(self._told()))
+        table.add_column("instrument")
+        for name in COLUMNS:
+            table.add_column(name.replace("_", " "), justify="right")
+        for token, row in list(self.rows.items())[:ROWS_MAX]:
+            table.add_row(token, *(_cell(name, row.get(name)) for name in COLUMNS))
+        return table
+
+    def _told(self) -> list[str]:
+        told = [f"{name} {number(value)}" for name, value in self.summary.items() if value is not None]
+        hidden = len(self.rows) - ROWS_MAX
+        return [*told, *([f"{hidden} more rows"] if hidden > 0 else []), *self.notices]
+
+
+def topic_of(remote: Remote, words: Sequence[str]) -> str:
+    """The stream topic that a person means: a topic as it is, tokens, or a symbol with or without an expiry."""
+    first = words[0]
+    if first.partition(":")[0] in TOPICS or first in TOPICS:
+        return first
+    if any("_" in word for word in words):
+        return "quotes:" + ",".join(part for word in words for part in word.split(",") if part)
+    symbol = str(remote.get(f"/api/v2/instruments/{in_path(first)}")["symbol"])
+    return f"chain:{symbol}:{words[1] if len(words) > 1 else first_expiry(remote, symbol)}"
+
+
+def describe(event: Mapping[str, Any]) -> str:
+    data = event.get("data") or {}
+    return ", ".join(f"{name} {value}" for name, value in data.items()) or DASH
+
+
+def _cell(name: str, value: object) -> str:
+    if name == "change_pct" and isinstance(value, int | float):
+        return f"[{'green' if value >= 0 else 'red'}]{value:+.2f}[/]"
+    return number(value)
+
+
+def stream_url(url: str) -> str:
+    return url.replace("http", "ws", 1) + "/api/v2/stream"
+
+
+async def watch(url: str, token: str | None, topic: str, console: Console, updates: int | None = None) -> None:
+    """Show a topic until interrupted, or until ``updates`` messages have come. Reconnects by itself.
+
+    Raises:
+        CommandFailed: refused, or unreachable from the start.
+    """
+    view = View(topic)
+    with Live(view.table("connecting"), console=console, auto_refresh=False) as live:
+        while True:
+            try:
+                if await _follow(url, token, view, live, updates):
+                    return
+            except InvalidHandshake as error:
+                raise CommandFailed(f"{stream_url(url)} refused: {error}", Exit.REFUSED) from None
+            except (OSError, WebSocketException) as error:
+                if view.seq is None:
+                    raise CommandFailed(f"no stream at {stream_url(url)}: {error}", Exit.UNREACHABLE) from None
+                live.update(view.table("connection lost; connecting again"), refresh=True)
+                await asyncio.sleep(RETRY_S)
+
+
+async def _follow(url: str, token: str | None, view: View, live: Live, updates: int | None) -> bool:
+    """Read one connection; True once enough updates were shown."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with connect(stream_url(url), additional_headers=headers, max_size=MESSAGE_BYTES_MAX) as socket:
+        wanted = {"op": "subscribe", "topics": [view.topic, "events"], "max_rate_hz": RATE_HZ}
+        await socket.send(orjson.dumps(wanted).decode())
+        seen = 0
+        async for text in socket:
+            message = orjson.loads(text)
+            view.take(message)
+            live.update(view.table(), refresh=True)
+            seen += message.get("type") in ("snapshot", "delta")
+            if updates is not None and seen >= updates:
+                return True
+    return False

@@ -1,0 +1,182 @@
+"""Answers shown in OpenAPI and in the reference; a test holds each to its model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_WHEN = "2026-02-03T10:15:00.412000+05:30"
+_CE, _PE = "RELIANCE_26FEB2026_2640CE", "RELIANCE_26FEB2026_2640PE"
+
+WINDOW: dict[str, Any] = {
+    "symbol": "RELIANCE",
+    "expiry": "26FEB2026",
+    "underlying_ltp": 2641.5,
+    "underlying_source": "request",
+    "underlying_age_ms": None,
+    "exchange": "NSE",
+    "atm_strike": 2640.0,
+    "strike_step": 20.0,
+    "strikes": [2620.0, 2640.0, 2660.0],
+    "strikes_ce_pe": {"2640": {"CE": _CE, "PE": _PE}},
+    "cached_at": _WHEN,
+    "cache_ttl_seconds": 300,
+}
+CHAIN = {**WINDOW, "rows": None, "summary": None, "coverage": None}
+ADD_REQUEST: dict[str, Any] = {
+    "user_id": 1,
+    "symbol": "RELIANCE",
+    "expiry": "26FEB2026",
+    "instrument_type": "STOCK_OPTION",
+    "underlying_ltp": 2641.5,
+}
+ADDED: dict[str, Any] = {
+    "success": True,
+    "message": "RELIANCE 26FEB2026 added: 50 instruments",
+    "option_chain": WINDOW,
+    "strikes_subscribed": 50,
+    "missing": [],
+    "evicted": [],
+    "revision": 12,
+}
+REMOVE_REQUEST: dict[str, Any] = {"user_id": 1, "symbol": "RELIANCE", "expiry": "26FEB2026"}
+REMOVED: dict[str, Any] = {"success": True, "message": "RELIANCE 26FEB2026 removed", "unsubscribed": 50}
+WATCHLIST: dict[str, Any] = {
+    "user_id": 1,
+    "count": 1,
+    "watchlist": [
+        {
+            "id": 1,
+            "symbol": "RELIANCE",
+            "expiry_date": "26FEB2026",
+            "instrument_type": "STOCK_OPTION",
+            "added_at": _WHEN,
+            "added_order": 1,
+            "state": "ACTIVE",
+        }
+    ],
+}
+CHAIN_REQUEST: dict[str, Any] = {"symbol": "RELIANCE", "expiry": "26FEB2026", "underlying_ltp": 2641.5}
+CHAIN_SUBSCRIBED: dict[str, Any] = {
+    "action": "subscribe",
+    "subscribed": [_CE, _PE],
+    "failed": [],
+    "total_subscribed": 50,
+    "released": 0,
+    "evicted": [],
+    "option_chain": WINDOW,
+}
+WS_STATUS: dict[str, Any] = {
+    "total_subscriptions": 8515,
+    "max_capacity": 25000,
+    "utilization_percent": 34.06,
+    "connected_connections": 5,
+    "total_connections": 5,
+    "per_connection": {
+        "ws_1": {
+            "active": True,
+            "state": "UP",
+            "instruments": 1703,
+            "utilization_percent": 34.06,
+            "last_connected": "2026-02-03T09:00:01.120000+05:30",
+            "reconnect_attempts": 0,
+            "last_error": None,
+            "last_data_age_ms": 38,
+        }
+    },
+}
+COUNTS: dict[str, Any] = {
+    "total_subscriptions": 8515,
+    "max_capacity": 25000,
+    "utilization_percent": 34.06,
+    "tier_a_count": 50,
+    "tier_b_count": 8465,
+    "states": {"LIVE": 8410, "QUIET": 100, "SENT": 5},
+}
+STATUS: dict[str, Any] = {"subscriptions": COUNTS, "websocket": WS_STATUS}
+ACTIVE: dict[str, Any] = {
+    "tier": "TIER_A",
+    "count": 1,
+    "total": 50,
+    "next": "YWN0aXZlOlJFTElBTkNFXzI2RkVCMjAyNl8yNjQwQ0U",
+    "subscriptions": [
+        {
+            "token": _CE,
+            "symbol": "RELIANCE",
+            "expiry": "26FEB2026",
+            "strike": 2640.0,
+            "option_type": "CE",
+            "tier": "TIER_A",
+            "subscribed_at": _WHEN,
+            "ws_id": 3,
+            "active": True,
+            "state": "LIVE",
+            "owners": ["user 1: RELIANCE 26FEB2026"],
+        }
+    ],
+}
+LOG: dict[str, Any] = {
+    "count": 1,
+    "next": "bG9nOjE3",
+    "log": [
+        {"id": 17, "action": "SUBSCRIBE", "instrument_token": _CE, "reason": "added by user 1", "timestamp": _WHEN}
+    ],
+}
+DETAIL: dict[str, Any] = {
+    "token": _CE,
+    "details": {
+        "symbol": "RELIANCE",
+        "expiry": "26FEB2026",
+        "strike": 2640.0,
+        "option_type": "CE",
+        "tier": "TIER_A",
+        "ws_id": 3,
+        "state": "LIVE",
+        "key": "NSE_FNO:47317",
+    },
+    "why": "sent on socket 3 at 10:15:00; last packet 0.2 s ago; usually one every 0.4 s",
+}
+SEARCH: dict[str, Any] = {
+    "query": "REL",
+    "count": 1,
+    "results": [
+        {"symbol": "RELIANCE", "count": 312, "f_o_eligible": True, "name": "RELIANCE INDUSTRIES LTD", "match": "prefix"}
+    ],
+}
+INSTRUMENT: dict[str, Any] = {
+    "symbol": "RELIANCE",
+    "name": "RELIANCE INDUSTRIES LTD",
+    "lot_size": 500,
+    "tick": 0.05,
+    "strike_step": 20.0,
+    "segments": ["NSE_EQ", "NSE_FNO", "BSE_EQ"],
+    "f_o_eligible": True,
+    "nearest_future": "RELIANCE_26FEB2026_FUT",
+}
+EXPIRIES: dict[str, Any] = {"symbol": "RELIANCE", "expiries": ["26FEB2026", "30MAR2026"], "count": 2}
+TIER_A_CLEARED: dict[str, Any] = {
+    "action": "unsubscribe_all_tier_a",
+    "count": 50,
+    "message": "50 Tier A instruments unsubscribed",
+}
+CLEARED: dict[str, Any] = {"action": "clear_watchlists", "user_id": None, "success": True, "cleared_count": 3}
+REBALANCED: dict[str, Any] = {
+    "action": "rebalance",
+    "moved_count": 40,
+    "details": [{"from": "ws_1", "to": "ws_4", "count": 40}],
+}
+HEALTH: dict[str, Any] = {
+    "status": "healthy",
+    "reasons": [],
+    "subscriptions": COUNTS,
+    "websocket_status": WS_STATUS,
+}
+TOKEN: dict[str, Any] = {"access_token": "eyJhbGciOi…", "token_type": "bearer", "expires_in": 43200, "user_id": 7}
+REGISTRY: dict[str, Any] = {
+    "source": "generated",
+    "date": "2026-02-03",
+    "rows": 289000,
+    "rows_by_segment": {"NSE_FNO": 180000},
+    "left_out": {"test scrip": 12},
+    "last_refused": None,
+}
+TIER_B: dict[str, Any] = {"asked": 8600, "listed": 8465, "missing": ["SENSEX: quarterly 2 not listed"]}

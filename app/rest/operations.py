@@ -1,0 +1,195 @@
+"""One operation of the API as a value: path, endpoint, model and examples in one place for routes, OpenAPI and docs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from app.core.errors import (
+    AlreadyInWatchlist,
+    CapacityExceeded,
+    ExpiryUnknown,
+    Forbidden,
+    InstrumentUnknown,
+    InvalidRequest,
+    NotInWatchlist,
+    RateLimited,
+    SpotUnknown,
+    StoreUnavailable,
+    TerminalError,
+    Unauthenticated,
+)
+from app.rest.answers import PROBLEM_MEDIA_TYPE, PROBLEM_TYPE_PREFIX, title_of
+from app.rest.auth import Principal
+from app.rest.schemas import Problem
+
+Endpoint = Callable[..., Coroutine[Any, Any, Response]]
+ErrorClass = type[TerminalError]
+
+API = "/api/v2"
+PROBLEM_DETAILS: Mapping[ErrorClass, tuple[str, Mapping[str, object]]] = {
+    InstrumentUnknown: ("no instrument RELIANCEE; did you mean RELIANCE?", {}),
+    ExpiryUnknown: ("RELIANCE has no expiry 27FEB2026", {"valid": ["26FEB2026", "30MAR2026"]}),
+    NotInWatchlist: ("RELIANCE 26FEB2026 is not in the watchlist of user 1", {}),
+    AlreadyInWatchlist: ("RELIANCE 26FEB2026 is in the watchlist of user 1 already", {}),
+    CapacityExceeded: ("50 more instruments do not fit", {"short": 12}),
+    SpotUnknown: ("no spot price yet and none given", {}),
+    Unauthenticated: ("this needs a bearer token; POST /api/v2/auth/token gives one", {}),
+    Forbidden: ("user 7 may not act for user 8", {}),
+    RateLimited: ("too many failed sign-ins; try again in 280 s", {"retry_after_s": 280}),
+    StoreUnavailable: ("the database cannot be reached", {}),
+    InvalidRequest: (
+        "user_id: Input should be greater than or equal to 1",
+        {
+            "errors": [
+                {
+                    "field": "user_id",
+                    "in": "body",
+                    "message": "Input should be greater than or equal to 1",
+                    "type": "greater_than_equal",
+                }
+            ]
+        },
+    ),
+}
+_IDEMPOTENCY_PARAMETER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A repeat with the same key and body gets the first answer; another body is refused with 422.",
+    "schema": {"type": "string", "maxLength": 255},
+}
+
+
+async def _principal(request: Request) -> Principal:
+    principal: Principal = request.scope["principal"]  # the gate put it there
+    return principal
+
+
+Caller = Annotated[Principal, Depends(_principal)]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """``number`` is the contract's, 0 for service endpoints. ``path`` is relative to ``/api/v2`` unless absolute."""
+
+    number: int
+    method: str
+    path: str
+    endpoint: Endpoint
+    model: type[BaseModel] | None
+    summary: str
+    answer: object
+    errors: Sequence[ErrorClass] = ()
+    request: Mapping[str, object] | None = None
+    query: str = ""  # an example's path and query, without the prefix
+
+    @property
+    def is_write(self) -> bool:
+        return self.method == "POST"
+
+
+def add_operations(router: APIRouter, tag: str, operations: Sequence[Operation]) -> None:
+    """Register operations in their order: the first path that fits wins."""
+    for operation in operations:
+        router.add_api_route(
+            operation.path,
+            operation.endpoint,
+            methods=[operation.method],
+            response_model=operation.model,
+            name=operation.endpoint.__name__,
+            operation_id=operation.endpoint.__name__,
+            summary=operation.summary,
+            tags=[tag],
+            responses=_responses(operation),
+            openapi_extra=_extra(operation),
+        )
+
+
+def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
+    described: dict[int | str, dict[str, Any]] = {
+        200: {"description": "Done", "content": {"application/json": {"example": operation.answer}}}
+    }
+    needs_caller = (Unauthenticated, Forbidden) if operation.number else ()
+    for error in (*operation.errors, InvalidRequest, *needs_caller):
+        entry = described.setdefault(error.http_status, _problem_answer())
+        examples = entry["content"][PROBLEM_MEDIA_TYPE]["examples"]
+        examples[error.code] = {"value": problem_example(error, operation)}
+        entry["description"] = ", ".join(examples)
+    return described
+
+
+def _problem_answer() -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": "", "content": {PROBLEM_MEDIA_TYPE: {"schema": schema, "examples": {}}}}
+
+
+def problem_example(error: ErrorClass, operation: Operation) -> dict[str, object]:
+    """The document that this error would give on this operation."""
+    detail, extra = PROBLEM_DETAILS[error]
+    return {
+        "type": PROBLEM_TYPE_PREFIX + error.code.lower().replace("_", "-"),
+        "title": title_of(error.code),
+        "status": error.http_status,
+        "detail": detail,
+        "instance": example_path(operation).partition("?")[0],
+        "code": error.code,
+        **extra,
+    }
+
+
+def example_path(operation: Operation) -> str:
+    """Path and query of the operation's example request."""
+    return API + (operation.query or operation.path)
+
+
+def _extra(operation: Operation) -> dict[str, Any]:
+    extra: dict[str, Any] = {"x-example-path": example_path(operation), "x-number": operation.number}
+    if operation.is_write and operation.number:
+        extra["parameters"] = [_IDEMPOTENCY_PARAMETER]
+    if operation.request is not None:
+        extra["requestBody"] = {"content": {"application/json": {"example": dict(operation.request)}}}
+    return extra
+
+
+def install_openapi(app: FastAPI, version: str) -> None:
+    """Serve one OpenAPI document, with the problem schema and the sign-in."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app, version)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI, version: str) -> dict[str, Any]:
+    document = get_openapi(
+        title="Broking Terminal API",
+        version=version,
+        description="Two-tier market-data subscriptions: watchlists, option chains, and what every number rests on.",
+        routes=app.routes,
+    )
+    components = document.setdefault("components", {})
+    components.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+    components["securitySchemes"] = {
+        "bearer": {"type": "oauth2", "flows": {"password": {"tokenUrl": f"{API}/auth/token", "scopes": {}}}}
+    }
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            _tidy(path, operation)
+    return document
+
+
+def _tidy(path: str, operation: dict[str, Any]) -> None:
+    if path.startswith(API) and not path.endswith("/auth/token"):
+        operation["security"] = [{"bearer": []}, {}]  # none is needed on plain loopback
+    if "422" in operation["responses"]:
+        # The framework describes its own 422 form, which this service never sends.
+        operation["responses"]["422"]["content"].pop("application/json", None)

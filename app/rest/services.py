@@ -1,0 +1,83 @@
+"""Everything that the API needs, filled once by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from app.core.sessions import Calendar
+from app.ports.clock import Clock
+from app.ports.store import Store
+from app.rest.auth import Authenticator
+from app.rest.pages import WEB_DIR
+
+if TYPE_CHECKING:
+    from app.market.atm_engine import ATMEngine, CachedWindow
+    from app.market.control import Control
+    from app.market.instrument_master.registry import InstrumentRegistry
+    from app.market.live_prices import LivePrices
+    from app.market.subscription_manager import SubscriptionManager
+    from app.market.watchlist_manager import WatchlistManager
+    from app.market.ws_manager import WebSocketManager
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether store, registry and API are up; ``waiting_for`` names what is not."""
+
+    ready: bool
+    waiting_for: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """Plain numbers of parts that the API does not know itself; read at scrape time."""
+
+    stream_clients: int = 0
+    stream_messages: int = 0
+    stream_conflated: int = 0
+    stream_closed_slow: int = 0
+    bus_dropped: int = 0
+    store_errors: int = 0
+    loop_lag_ms: float = 0.0
+    loop_lag_max_ms: float = 0.0
+    gc_pause_max_ms: float = 0.0
+
+
+class ChainQuotes(Protocol):
+    """Live ``rows``, ``summary`` and ``coverage`` of one window, by the same functions as the stream's."""
+
+    def __call__(
+        self, window: CachedWindow, underlying_ltp: float | None, underlying_source: str | None
+    ) -> Mapping[str, object]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The owners of state and what else the routes ask.
+
+    ``concerns`` gives reasons for ``degraded`` beyond those that ``/health`` finds itself (connections down, no
+    registry, store). ``registry_admin`` is the body of ``/api/v2/admin/registry``. ``versions`` goes into ``/health``
+    and ``/metrics``.
+    """
+
+    clock: Clock
+    calendar: Calendar
+    registry: InstrumentRegistry
+    board: LivePrices
+    atm: ATMEngine
+    subscriptions: SubscriptionManager
+    watchlists: WatchlistManager
+    pool: WebSocketManager
+    control: Control
+    store: Store
+    authenticator: Authenticator
+    chain_quotes: ChainQuotes
+    registry_admin: Callable[[], Mapping[str, object]]
+    readiness: Callable[[], Readiness]
+    gauges: Callable[[], Gauges] = Gauges
+    concerns: Callable[[], Sequence[str]] = tuple
+    versions: Mapping[str, str] = field(default_factory=dict)
+    web_dir: Path = WEB_DIR

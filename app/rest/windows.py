@@ -1,0 +1,61 @@
+"""A chain's window as the answers tell it: which price it stands on and how old that price is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from app.core.errors import SpotUnknown
+from app.core.sessions import Phase
+
+if TYPE_CHECKING:
+    from app.market.atm_engine import CachedWindow, ChainId
+    from app.rest.services import Services
+
+LIVE_WITHIN_MS = 30_000  # as the STALE rule of the contract: older is called `last`
+
+
+class Spot(NamedTuple):
+    """An underlying's price in rupees; ``source`` is ``request``, ``live`` or ``last``."""
+
+    ltp: float
+    source: str
+    age_ms: int | None
+
+
+def spot_for(services: Services, chain: ChainId, given: float | None) -> Spot:
+    """The price that a window stands on: the caller's own wins, else the newest that the feed brought.
+
+    Raises:
+        SpotUnknown: none given and none seen yet.
+    """
+    if given is not None:
+        return Spot(given, "request", None)
+    known = known_spot(services, chain)
+    if known is None:
+        raise SpotUnknown(f"no price of {chain.symbol} yet and no underlying_ltp given")
+    return known
+
+
+def known_spot(services: Services, chain: ChainId) -> Spot | None:
+    """The newest price that the feed brought for the chain's underlying."""
+    instrument = services.registry.spot_of(chain.symbol, chain.expiry, str(chain.exchange))
+    if instrument is None:
+        return None
+    ltp, seen_ms = services.board.last_price(instrument.key), services.board.last_seen_ms(instrument.key)
+    if ltp is None or seen_ms is None:
+        return None
+    age_ms = max(0, services.clock.now_ms() - seen_ms)
+    in_session = services.calendar.phase(instrument.key.segment, services.clock.now()) is not Phase.CLOSED
+    return Spot(ltp, "live" if in_session and age_ms <= LIVE_WITHIN_MS else "last", age_ms)
+
+
+def window_answer(services: Services, window: CachedWindow, spot: Spot | None) -> dict[str, object]:
+    """The fields of endpoint 4 for a window; ``spot`` is what the caller is told it stands on."""
+    record = services.atm.describe(window)
+    shown = spot or Spot(window.window.centre, "last", None)
+    return {
+        **record,
+        "underlying_ltp": shown.ltp,
+        "underlying_source": shown.source,
+        "underlying_age_ms": shown.age_ms,
+    }
