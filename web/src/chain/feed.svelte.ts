@@ -1,6 +1,7 @@
 import { EMPTY_LADDER, ladderOf, type Ladder } from '../lib/model/ladder';
 import { RowStore } from '../lib/model/rowstore';
 import { live } from '../lib/state/live.svelte';
+import { mergeDoc } from '../lib/wire/merge';
 import type { Coverage, ErrorMessage, RowsData, Summary } from '../lib/wire/messages';
 
 const RATE_HZ = 5;
@@ -11,6 +12,9 @@ export class ChainFeed {
   ladder = $state.raw<Ladder>(EMPTY_LADDER);
   summary = $state.raw<Summary | null>(null);
   coverage = $state.raw<Coverage | null>(null);
+  /** From the legs themselves; 0 where they do not tell. */
+  lotSize = $state(0);
+  tick = $state(0);
   fresh = $state(false);
   loaded = $state(false);
   refused = $state.raw<ErrorMessage | null>(null);
@@ -53,11 +57,11 @@ export class ChainFeed {
 
   private take(data: RowsData, atMs: number, whole: boolean): void {
     const before = this.store.updates;
-    if (whole) this.store.snapshot(data.rows ?? {}, atMs);
-    else this.store.delta(data.rows ?? {}, atMs);
+    this.store.take(data, atMs, whole);
     live.count(this.store.updates - before);
-    if (data.summary) this.summary = { ...this.summary, ...data.summary };
-    if (data.coverage) this.coverage = { ...this.coverage, ...data.coverage };
+    if (data.instruments) this.lot(data.instruments);
+    if (data.summary !== undefined) this.summary = mergeDoc(whole ? null : this.summary, data.summary);
+    if (data.coverage !== undefined) this.coverage = mergeDoc(whole ? null : this.coverage, data.coverage);
     if (this.shape !== this.store.shape) {
       this.shape = this.store.shape;
       this.ladder = ladderOf(this.store);
@@ -68,6 +72,13 @@ export class ChainFeed {
     this.refused = null;
     this.applied++;
     this.paint(whole);
+  }
+
+  /** Lot and tick of the first leg stand for the chain. */
+  private lot(instruments: NonNullable<RowsData['instruments']>): void {
+    const first = Object.values(instruments)[0];
+    this.lotSize = first?.lot ?? 0;
+    this.tick = first?.tick ?? 0;
   }
 
   private lost(): void {

@@ -19,12 +19,15 @@ export class QuoteBoard {
 
   watch(tokens: string[]): () => void {
     const store = new RowStore(64);
+    const seen: number[] = [];
     const take = (data: unknown, atMs: number, whole: boolean) => {
-      const rows = (data as RowsData).rows ?? {};
-      if (whole) store.snapshot(rows, atMs);
-      else store.delta(rows, atMs);
+      store.take(data as RowsData, atMs, whole);
       this.fresh = true;
-      for (const token in rows) this.quotes[token] = read(store, token);
+      for (let slot = 0; slot < store.size; slot++) {
+        if (store.revision[slot] === seen[slot]) continue;
+        seen[slot] = store.revision[slot]!;
+        this.quotes[store.tokens[slot]!] = read(store, slot);
+      }
     };
     return live.stream.subscribe(
       `quotes:${tokens.join(',')}`,
@@ -38,8 +41,7 @@ export class QuoteBoard {
   }
 }
 
-function read(store: RowStore, token: string): Quote {
-  const slot = store.slot(token);
+function read(store: RowStore, slot: number): Quote {
   return {
     ltp: store.value('ltp', slot),
     change: store.value('change', slot),

@@ -1,3 +1,5 @@
+import type { RowsData } from '../wire/messages';
+import { cellOf, type Packed, type PackedColumn } from '../wire/binary';
 import { STATE_UNKNOWN, stateCode } from './states';
 
 /** Numeric fields of a stream row, in the contract's order (`state` and `age_ms` are kept apart). */
@@ -10,7 +12,14 @@ export const FIELDS = [
 export type Field = (typeof FIELDS)[number];
 
 /** A row as JSON: every field may be missing (unchanged) or null (unknown). */
-export type WireRow = { [K in Field]?: number | null } & { state?: string; age_ms?: number | null };
+export type WireRow = { [K in Field]?: number | null } & {
+  state?: string;
+  age_ms?: number | null;
+  oi_basis?: string | null;
+};
+
+/** What a change of open interest is measured against; the index is what the store keeps. */
+export const OI_BASES = [null, 'previous_session', 'rest', 'feed'] as const;
 
 /**
  * The last values of one topic as typed columns: NaN is unknown.
@@ -21,6 +30,7 @@ export type WireRow = { [K in Field]?: number | null } & { state?: string; age_m
 export class RowStore {
   readonly columns = {} as Record<Field, Float64Array>;
   state = new Uint8Array(0);
+  oiBasis = new Uint8Array(0);
   /** When the last packet came, on the service's clock. 0: never. */
   seenMs = new Float64Array(0);
   revision = new Uint32Array(0);
@@ -55,6 +65,22 @@ export class RowStore {
 
   delta(rows: Record<string, WireRow>, atMs: number): void {
     for (const name in rows) this.write(this.ensure(name), rows[name]!, atMs);
+    this.fresh = true;
+  }
+
+  /** Either form of a message's rows. */
+  take(data: RowsData, atMs: number, isSnapshot: boolean): void {
+    if (data.packed) this.packed(data.packed);
+    else if (isSnapshot) this.snapshot(data.rows ?? {}, atMs);
+    else this.delta(data.rows ?? {}, atMs);
+  }
+
+  /** A packed frame; a snapshot replaces everything, like its JSON form. */
+  packed(frame: Packed): void {
+    if (frame.isSnapshot) this.reset(frame.dictionary.rows);
+    else if (this.tokens.length !== frame.dictionary.rows.length) return; // its snapshot never came
+    for (const column of frame.columns) this.spread(column, frame);
+    for (let i = 0; i < frame.rows.length; i++) this.touched(frame.rows[i]!);
     this.fresh = true;
   }
 
@@ -100,10 +126,30 @@ export class RowStore {
     this.updates++;
   }
 
+  private spread(column: PackedColumn, frame: Packed): void {
+    const { rows, atMs, dictionary } = frame;
+    const target = this.columns[column.field as Field];
+    if (target) {
+      for (let i = 0; i < rows.length; i++) target[rows[i]!] = cellOf(column, i);
+    } else if (column.field === 'state') {
+      const codes = (dictionary.codes.state ?? []).map(stateCode);
+      for (let i = 0; i < rows.length; i++) this.state[rows[i]!] = codes[column.raw[i]!] ?? STATE_UNKNOWN;
+    } else if (column.field === 'age_ms') {
+      for (let i = 0; i < rows.length; i++) {
+        const age = cellOf(column, i);
+        this.seenMs[rows[i]!] = Number.isNaN(age) ? 0 : atMs - age;
+      }
+    } else if (column.field === 'oi_basis') {
+      const codes = (dictionary.codes.oi_basis ?? []).map(basisCode);
+      for (let i = 0; i < rows.length; i++) this.oiBasis[rows[i]!] = codes[column.raw[i]!] ?? 0;
+    }
+  }
+
   private write(slot: number, row: WireRow, atMs: number): void {
     for (const key in row) {
       const value = row[key as keyof WireRow];
       if (key === 'state') this.state[slot] = stateCode(value as string);
+      else if (key === 'oi_basis') this.oiBasis[slot] = basisCode(value as string | null);
       else if (key === 'age_ms') this.seenMs[slot] = value == null ? 0 : atMs - (value as number);
       else {
         const column = this.columns[key as Field];
@@ -117,6 +163,7 @@ export class RowStore {
     for (const field of FIELDS) this.columns[field][slot] = NaN;
     this.state[slot] = STATE_UNKNOWN;
     this.seenMs[slot] = 0;
+    this.oiBasis[slot] = 0;
   }
 
   private grow(capacity: number): void {
@@ -126,10 +173,15 @@ export class RowStore {
       this.columns[field] = wider;
     }
     this.state = widen(this.state, new Uint8Array(capacity).fill(STATE_UNKNOWN));
+    this.oiBasis = widen(this.oiBasis, new Uint8Array(capacity));
     this.seenMs = widen(this.seenMs, new Float64Array(capacity));
     this.revision = widen(this.revision, new Uint32Array(capacity));
     this.capacity = capacity;
   }
+}
+
+function basisCode(name: string | null): number {
+  return Math.max(0, OI_BASES.indexOf(name as (typeof OI_BASES)[number]));
 }
 
 function widen<T extends Uint8Array | Float64Array | Uint32Array>(old: T, wider: T): T {

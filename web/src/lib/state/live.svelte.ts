@@ -1,6 +1,8 @@
 import { Api, ApiError, type Health } from '../api';
 import { StreamClient, type Link, type Socket, type Timers, type TopicSink } from '../wire/stream';
 import type { StatusData, StreamEvent } from '../wire/messages';
+import { BINARY_PROTOCOL } from '../wire/binary';
+import { mergeDoc } from '../wire/merge';
 import { session } from './session.svelte';
 
 const HEALTH_EVERY_MS = 5_000;
@@ -52,7 +54,7 @@ class Live {
     refused: () => this.needSignIn(),
   });
   readonly stream = new StreamClient(
-    () => new WebSocket(streamUrl()) as unknown as Socket,
+    () => new WebSocket(streamUrl(), BINARY_PROTOCOL) as unknown as Socket,
     {
       link: (state) => (this.link = state),
       event: (event) => this.event(event),
@@ -115,11 +117,15 @@ class Live {
   }
 
   private statusSink(): TopicSink {
-    const take = (data: unknown) => {
-      this.status = merge(this.status, data as Partial<StatusData>);
+    const take = (data: unknown, held: StatusData | null) => {
+      this.status = mergeDoc<StatusData>(held, data);
       this.statusFresh = true;
     };
-    return { snapshot: take, delta: take, lost: () => (this.statusFresh = false) };
+    return {
+      snapshot: (data) => take(data, null),
+      delta: (data) => take(data, this.status),
+      lost: () => (this.statusFresh = false),
+    };
   }
 
   private event(event: StreamEvent): void {
@@ -165,26 +171,6 @@ class Live {
       this.reachable = error instanceof ApiError;
     }
   }
-}
-
-/** A status delta may carry only what changed, two levels deep. */
-function merge(old: StatusData | null, change: Partial<StatusData>): StatusData {
-  return {
-    subscriptions: { ...old?.subscriptions, ...change.subscriptions },
-    websocket: {
-      ...old?.websocket,
-      ...change.websocket,
-      per_connection: mergeConnections(old, change),
-    },
-  } as StatusData;
-}
-
-function mergeConnections(old: StatusData | null, change: Partial<StatusData>): Record<string, unknown> {
-  const merged: Record<string, unknown> = { ...old?.websocket?.per_connection };
-  for (const [name, part] of Object.entries(change.websocket?.per_connection ?? {})) {
-    merged[name] = { ...(merged[name] as object | undefined), ...part };
-  }
-  return merged;
 }
 
 export const live = new Live();

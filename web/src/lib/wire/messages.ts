@@ -1,5 +1,6 @@
 /** JSON messages of the stream (contract section 7). */
 import type { WireRow } from '../model/rowstore';
+import type { Dictionary, InstrumentFacts, Packed } from './binary';
 
 export interface Summary {
   underlying_ltp: number | null;
@@ -20,7 +21,11 @@ export interface Summary {
 export type Coverage = Record<string, number>;
 
 export interface RowsData {
-  rows: Record<string, WireRow>;
+  rows?: Record<string, WireRow>;
+  /** The rows of a packed frame; then `rows` is absent. */
+  packed?: Packed;
+  /** Strike, side, lot and tick of each row; with snapshots only. */
+  instruments?: Record<string, InstrumentFacts>;
   summary?: Summary;
   coverage?: Coverage;
 }
@@ -93,4 +98,4 @@ export interface ErrorMessage {
   topic?: string;
 }
 
-export type ServerMessage = DataMessage | StreamEvent | ErrorMessage | { type: string; at_ms?: number };
+export type ServerMessage = Dictionary | DataMessage | StreamEvent | ErrorMessage | { type: string; at_ms?: number };

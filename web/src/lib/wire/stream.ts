@@ -1,3 +1,4 @@
+import { FrameDecoder, type Dictionary } from './binary';
 import type { DataMessage, ErrorMessage, ServerMessage, StreamEvent } from './messages';
 
 /** What a topic's reader is told. `lost`: from now on the values held may not pass for live. */
@@ -37,9 +38,6 @@ export interface Timers {
   random(): number;
 }
 
-/** Turns one binary frame into messages; null where the page speaks JSON only. */
-export type FrameReader = (frame: ArrayBuffer) => ServerMessage | null;
-
 const BACKOFF_FIRST_MS = 250;
 const BACKOFF_MAX_MS = 10_000;
 const SILENCE_PING_MS = 4_000;
@@ -72,13 +70,13 @@ export class StreamClient {
   private pinged = false;
   private paused = false;
   private stopped = true;
+  private readonly frames = new FrameDecoder();
 
   constructor(
     private readonly open: () => Socket,
     private readonly hooks: StreamHooks,
     private readonly timers: Timers,
     private readonly token: () => string | null,
-    private readonly readFrame: FrameReader | null = null,
   ) {}
 
   start(): void {
@@ -141,6 +139,7 @@ export class StreamClient {
     const socket = this.open();
     this.socket = socket;
     socket.binaryType = 'arraybuffer';
+    this.frames.forget();
     socket.onopen = () => this.opened(socket);
     socket.onmessage = (event) => this.received(socket, event.data);
     socket.onclose = (event) => this.closed(socket, event.code);
@@ -177,8 +176,22 @@ export class StreamClient {
   }
 
   private parse(data: unknown): (ServerMessage & { at_ms?: number }) | null {
-    if (typeof data === 'string') return JSON.parse(data) as ServerMessage;
-    return this.readFrame && data instanceof ArrayBuffer ? this.readFrame(data) : null;
+    if (typeof data === 'string') {
+      const message = JSON.parse(data) as ServerMessage;
+      if (message.type === 'dictionary') this.frames.learn(message as Dictionary);
+      return message;
+    }
+    const frame = this.frames.read(data as ArrayBuffer);
+    if (!frame) return null;
+    const { dictionary, isSnapshot, seq, atMs, doc } = frame;
+    const instruments = isSnapshot && dictionary.instruments ? { instruments: dictionary.instruments } : {};
+    return {
+      type: isSnapshot ? 'snapshot' : 'delta',
+      topic: dictionary.topic,
+      seq,
+      at_ms: atMs,
+      data: { ...doc, ...instruments, packed: frame },
+    };
   }
 
   private data(message: DataMessage): void {
