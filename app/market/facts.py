@@ -30,12 +30,12 @@ class Wishes(Protocol):
 
 
 class Wires(Protocol):
-    """What the connections carry: per slot when it was sent, per connection when it was last lost or mute."""
+    """What the connections carry, per slot: when it was sent, and when a connection that carried it was last lost."""
 
     @property
     def sent_ms(self) -> npt.NDArray[np.int64]: ...
     @property
-    def lost_ms(self) -> Sequence[int] | npt.NDArray[np.int64]: ...
+    def slot_lost_ms(self) -> npt.NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class StateReader:
             sent_ms=np.where(tracked, self._wires.sent_ms[slots], 0),
             last_ms=last_ms,
             usual_gap_ms=usual_gap_ms,
-            lost_ms=self._lost_ms(slots, tracked),
+            lost_ms=np.where(tracked, self._wires.slot_lost_ms[slots], 0),
             in_session=in_session[standing.segments],
             segment_alive=alive[standing.segments],
             now_ms=self._clock.now_ms(),
@@ -134,13 +134,6 @@ class StateReader:
             return f"{(now + from_now).astimezone(zone):%d %b %H:%M:%S}"
 
         return tell
-
-    def _lost_ms(self, slots: Slots, tracked: Bools) -> Millis:
-        lost = np.zeros(NO_SOCKET + 1, dtype=np.int64)
-        known = np.asarray(self._wires.lost_ms, dtype=np.int64)
-        lost[: len(known)] = known
-        sockets = np.frombuffer(self._prices.buffers.socket_of, dtype=np.uint8)[slots]
-        return np.where(tracked, lost[sockets], 0)
 
     def _segments(self, wanted: npt.NDArray[np.uint8]) -> tuple[Bools, Bools]:
         in_session, alive = np.zeros(256, dtype=np.bool_), np.zeros(256, dtype=np.bool_)

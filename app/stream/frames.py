@@ -83,7 +83,8 @@ def _column(values: Floats, field: int) -> list[object]:
     column = values[:, field]
     kind = FIELD_KINDS[field]
     if kind not in _WHOLE and kind is not Kind.CODE:
-        return column.tolist()  # NaN becomes null
+        reals: list[object] = column.tolist()  # NaN becomes null
+        return reals
     unknown = np.isnan(column)
     numbers: list[int] = np.where(unknown, 0.0, column).astype(np.int64).tolist()
     cells: list[object] = list(numbers)

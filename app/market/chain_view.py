@@ -1,0 +1,115 @@
+"""Which legs a chain shows, whether anybody subscribed it or not. Showing subscribes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import Protocol
+
+from app.core.ids import InstrumentKey
+from app.core.instruments import Instrument
+from app.core.sessions import Calendar
+from app.market.atm_engine import ATMEngine, CachedWindow, ChainId, LadderLike, has_moved
+from app.market.live_prices import LivePrices
+
+USUAL_CLOSE = time(15, 30)
+
+
+class ChainListing(Protocol):
+    """The part of the instrument registry that chains need."""
+
+    @property
+    def revision(self) -> int: ...
+    def ladder(self, symbol: str, expiry: date | str, exchange: str | None = None) -> LadderLike: ...
+    def get(self, key: InstrumentKey) -> Instrument | None: ...
+    def spot_of(self, symbol: str, expiry: date | None, exchange: str | None = None) -> Instrument | None: ...
+    def futures(self, symbol: str, exchange: str | None = None) -> Sequence[Instrument]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChainLegs:
+    """The rows of a chain: ``ce[i]`` and ``pe[i]`` at ``strikes[i]``, None where a leg is not listed.
+
+    ``underlying`` is the instrument whose price is the spot, ``future`` the one that expires with the options.
+    ``expiry_ms`` is when trading in them ends, epoch ms UTC.
+    """
+
+    chain: ChainId
+    strikes: tuple[float, ...]
+    ce: tuple[Instrument | None, ...]
+    pe: tuple[Instrument | None, ...]
+    underlying: Instrument | None
+    future: Instrument | None
+    expiry_ms: int
+
+    @property
+    def instruments(self) -> tuple[Instrument, ...]:
+        """The listed legs, strike by strike, call before put."""
+        return tuple(leg for pair in zip(self.ce, self.pe, strict=True) for leg in pair if leg is not None)
+
+
+class ChainView:
+    """Cuts the legs of a chain: the subscribed window where there is one, else a window around spot.
+
+    Where spot is not known either, the whole listed ladder is shown: no middle of it is guessed.
+    """
+
+    def __init__(self, listing: ChainListing, engine: ATMEngine, prices: LivePrices, calendar: Calendar) -> None:
+        self._listing = listing
+        self._engine = engine
+        self._prices = prices
+        self._calendar = calendar
+        self._shown: dict[ChainId, CachedWindow] = {}
+
+    @property
+    def revision(self) -> tuple[int, int]:
+        """Changes whenever a subscribed window or the instrument master does."""
+        return self._engine.revision, self._listing.revision
+
+    def legs(self, chain: ChainId) -> ChainLegs:
+        """The legs as of now.
+
+        Raises:
+            InstrumentUnknown, ExpiryUnknown: no such chain is listed.
+        """
+        underlying = self._listing.spot_of(chain.symbol, chain.expiry, str(chain.exchange))
+        spot = self._prices.last_price(underlying.key) if underlying else None
+        window = self._engine.window(chain) or self._around(chain, spot)
+        if window is not None:
+            ladder, lo, hi = window.ladder, window.window.lo, window.window.hi
+        else:
+            ladder = self._listing.ladder(chain.symbol, chain.expiry, str(chain.exchange))
+            lo, hi = 0, len(ladder.strikes)
+        futures = self._listing.futures(chain.symbol, str(chain.exchange))
+        return ChainLegs(
+            chain=chain,
+            strikes=ladder.strikes[lo:hi],
+            ce=tuple(self._instrument(key) for key in ladder.ce[lo:hi]),
+            pe=tuple(self._instrument(key) for key in ladder.pe[lo:hi]),
+            underlying=underlying,
+            future=next((each for each in futures if each.expiry == chain.expiry), None),
+            expiry_ms=self._expiry_ms(ladder),
+        )
+
+    def forget(self, chain: ChainId) -> None:
+        """Nobody looks at it any more."""
+        self._shown.pop(chain, None)
+
+    def _around(self, chain: ChainId, spot: float | None) -> CachedWindow | None:
+        held = self._shown.get(chain)
+        is_old = held is None or held.revision != self._listing.revision
+        if spot is not None and (is_old or (held and has_moved(held.window, spot, held.ladder.step))):
+            held = self._shown[chain] = self._engine.preview(chain, spot)
+        elif is_old:
+            return None
+        return held
+
+    def _instrument(self, key: InstrumentKey | None) -> Instrument | None:
+        return self._listing.get(key) if key else None
+
+    def _expiry_ms(self, ladder: LadderLike) -> int:
+        key = next(key for key in (*ladder.ce, *ladder.pe) if key is not None)
+        sessions = self._calendar.sessions(key.segment, ladder.expiry)
+        usual = datetime.combine(ladder.expiry, USUAL_CLOSE, self._calendar.zone)
+        return int((sessions[-1].close if sessions else usual).timestamp() * 1000)
