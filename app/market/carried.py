@@ -243,8 +243,7 @@ class CarriedBook:
         for shift in level(self.loads(), are_open or self.open_to):
             source, target = self.lines[shift.source], self.lines[shift.target]
             free = [key for key in reversed(source.homes) if key not in self.moves and key not in self._held]
-            for key in free[: shift.count]:
-                started.append(self._start_move(key, source, target))
+            started += [self._start_move(key, source, target) for key in free[: shift.number]]
         return started
 
     def _settle_down(self, key: InstrumentKey) -> int | None:

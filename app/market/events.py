@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One notice. ``kind`` is one of evicted, restored, window_moved, feed, session, eod; ``user_id`` None means all."""
+    """One notice: evicted, restored, window_moved, feed, session or eod. ``user_id`` None means all."""
 
     kind: str
     at_ms: int

@@ -33,11 +33,11 @@ class Difference(NamedTuple):
 
 
 class Shift(NamedTuple):
-    """``count`` keys go from one connection to another (0-based)."""
+    """``number`` keys go from one connection to another (0-based)."""
 
     source: int
     target: int
-    count: int
+    number: int
 
 
 def place(loads: Sequence[int], open_to: Collection[int], limit: int) -> int | None:

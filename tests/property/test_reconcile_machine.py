@@ -30,6 +30,7 @@ class WireMachine(RuleBasedStateMachine):
         self.wished: set[InstrumentKey] = set()
         self.venue: list[dict[InstrumentKey, Mode] | None] = [None] * LIMITS.connections
         self.in_flight: dict[int, Command] = {}
+        self.last_unwished = 0
 
     @rule(number=NUMBERS)
     def wish(self, number: int) -> None:
@@ -39,12 +40,23 @@ class WireMachine(RuleBasedStateMachine):
             home = self.book.carry(instrument)
             assert home == self.book.home(instrument.key)
 
-    @rule(number=NUMBERS)
-    def unwish(self, number: int) -> None:
-        key = ALL[number].key
-        if key in self.wished:
-            self.wished.discard(key)
-            self.book.uncarry(key)
+    @rule(numbers=st.sets(NUMBERS, min_size=3, max_size=8))
+    def wish_many(self, numbers: set[int]) -> None:
+        for number in sorted(numbers):
+            self.wish(number)
+
+    @precondition(lambda self: self.wished)
+    @rule(data=st.data())
+    def unwish(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.wished)))
+        self.last_unwished = key.security_id
+        self.wished.discard(key)
+        self.book.uncarry(key)
+
+    @precondition(lambda self: self.last_unwished)
+    @rule()
+    def change_of_mind(self) -> None:
+        self.wish(self.last_unwished)
 
     @rule(index=LINES)
     def socket_opens(self, index: int) -> None:
@@ -73,12 +85,18 @@ class WireMachine(RuleBasedStateMachine):
     def message_leaves(self, index: int) -> None:
         if index not in self.in_flight and (command := self.book.take(index)):
             self.in_flight[index] = command
-            self._venue_hears(index, command)
 
     @rule(index=LINES)
     def message_is_out(self, index: int) -> None:
         if command := self.in_flight.pop(index, None):
+            self._venue_hears(index, command)
             self.book.done(index, command)
+
+    @rule(index=LINES)
+    def a_quiet_moment(self, index: int) -> None:
+        for _ in range(6):
+            self.message_is_out(index)
+            self.message_leaves(index)
 
     @rule()
     def rebalance(self) -> None:
@@ -124,7 +142,7 @@ class WireMachine(RuleBasedStateMachine):
     def pending_is_the_difference(self) -> None:
         for line in self.book.lines:
             if not line.is_open:
-                assert not (line.carried or line.adds or line.drops)
+                assert {**line.carried, **line.adds, **line.drops} == {}
                 continue
             assert set(line.adds) <= set(line.homes) - set(line.carried)
             assert set(line.drops) <= set(line.carried)
@@ -164,4 +182,4 @@ class WireMachine(RuleBasedStateMachine):
 
 
 TestWireMachine = WireMachine.TestCase
-TestWireMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestWireMachine.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)

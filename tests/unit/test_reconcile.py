@@ -49,13 +49,13 @@ def test_a_reserve_for_moves_is_kept_below_20_000(loads: list[int]) -> None:
 def test_levelling_is_complete_and_moves_nothing_twice(loads: list[int], open_to: set[int]) -> None:
     after = list(loads)
     for shift in level(loads, open_to):
-        assert shift.count > 0
-        after[shift.source] -= shift.count
-        after[shift.target] += shift.count
+        assert shift.number > 0
+        after[shift.source] -= shift.number
+        after[shift.target] += shift.number
     levelled = [after[index] for index in open_to]
     assert max(levelled) - min(levelled) <= 1
     assert level(after, open_to) == []
-    moved = sum(shift.count for shift in level(loads, open_to))
+    moved = sum(shift.number for shift in level(loads, open_to))
     average = sum(loads[index] for index in open_to) / len(open_to)
     assert moved <= sum(max(0, loads[index] - average + 1) for index in open_to)
 

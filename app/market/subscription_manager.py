@@ -1,0 +1,383 @@
+"""OWNS the wishes: which instruments are wanted, by whom, in which tier; admission and eviction.
+
+Books change at once and synchronously; the wire follows. Knows nothing of users' lists and of the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Protocol
+
+from app.core.errors import CapacityExceeded, InstrumentUnknown, InvalidRequest, TerminalError
+from app.core.ids import Exchange, InstrumentKey, InstrumentKind, OptionType, Tier, format_expiry
+from app.core.instruments import Instrument
+from app.market.eviction import Candidate, ChainKey, Victim, choose_victims
+from app.market.wishes import TIER_B_OWNER, Chain, Wire, Wish, WishBooks
+from app.ports.clock import Clock
+from app.ports.feed import FeedLimits
+from app.ports.store import InstrumentType
+
+__all__ = ["TIER_B_OWNER", "Admission", "SubscriptionManager", "Swept", "Wish"]
+
+LINGER_S = 30.0
+ON_SCREEN_MS = 10_000  # a chain counts as on a screen for so long after it was last reported there
+
+
+class TokenLookup(Protocol):
+    """The part of the registry that wishes by token need."""
+
+    def by_token(self, token: str) -> Instrument: ...
+    def index(self, symbol: str) -> Instrument | None: ...
+    def get_by_symbol_expiry(
+        self, symbol: str, expiry: date | str, exchange: str | None = None
+    ) -> list[Instrument]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Admission:
+    """Room kept for a request until it is settled or withdrawn; ``victims`` leave when it is settled."""
+
+    wanted: Mapping[InstrumentKey, Instrument]
+    chain: ChainKey
+    victims: tuple[Victim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """A claim that ended without its owner's use case; the lists are brought in line afterwards."""
+
+    owner: int
+    reason: str
+    evicted: bool
+    freed: tuple[Instrument, ...] = ()
+
+
+class SubscriptionManager(WishBooks):
+    """The books of all wishes, and who may enter them.
+
+    Distinct owned instruments, together with what pending admissions bring and free and what is promised to Tier B,
+    never pass the capacity. Lingering instruments hold a place on the wire only until somebody needs it.
+    """
+
+    def __init__(
+        self, registry: TokenLookup, wire: Wire, limits: FeedLimits, clock: Clock, *, linger_s: float = LINGER_S
+    ) -> None:
+        super().__init__(wire, clock, limits.capacity, linger_s)
+        self._registry = registry
+        self._promised = 0
+        self._pending: list[Admission] = []
+        self._coming: set[InstrumentKey] = set()  # wanted by pending admissions, owned by nobody
+        self._leaving: set[InstrumentKey] = set()  # freed when pending admissions settle
+        self._swept: list[Swept] = []
+        self._taken_by_token: dict[str, int] = {}
+        self._last_token_owner = 0
+
+    @property
+    def free(self) -> int:
+        """Instruments that may still be wished without anybody giving way."""
+        return self.capacity - self.total - len(self._coming) + len(self._leaving) - self._promised
+
+    def promise_tier_b(self, legs: int) -> None:
+        """Keep room for Tier B legs that wait for their spot. Affects: admission only."""
+        self._promised = legs
+
+    # -- admission ------------------------------------------------------------------------------------------------
+
+    def admit(self, instruments: Iterable[Instrument], chain: ChainKey) -> Admission:
+        """Keep room for the whole of a request, choosing who gives way if somebody must.
+
+        Nothing changes hands until :meth:`want`; :meth:`withdraw` undoes it. Until then moves, returns and Tier B count
+        it as done, so that it is still true when the commit returns.
+
+        Raises:
+            CapacityExceeded: ``short`` instruments do not fit, whoever gives way.
+        """
+        wanted = {instrument.key: instrument for instrument in instruments}
+        short = self._cost(wanted) - self.free
+        victims: list[Victim] = []
+        if short > 0:
+            victims = choose_victims(self._candidates(chain), short, self._holders, wanted.keys())
+            if not victims:
+                raise CapacityExceeded(
+                    f"{short} of {len(wanted)} instruments do not fit: all {self.capacity} places are taken by Tier B, "
+                    "by this chain or by requests under way",
+                    short=short,
+                )
+        admission = Admission(wanted, chain, tuple(victims))
+        self._pending.append(admission)
+        self._coming.update(key for key in wanted if not self.is_owned(key))
+        self._leaving.difference_update(wanted)
+        self._leaving.update(key for victim in victims for key in victim.freed)
+        return admission
+
+    def withdraw(self, admission: Admission) -> None:
+        """Give the kept room back: the request failed."""
+        self._pending.remove(admission)
+        self._recount_pending()
+
+    def want(self, admission: Admission, owner: int) -> None:
+        """Settle an admission: its victims leave books and wire at once, the owner gets what it asked for.
+
+        An owner that has a claim already exchanges it for the new one.
+        """
+        wanted = admission.wanted
+        was_held = [key for key in self.held_by(owner) if key not in wanted]
+        # What is on the wire changes hands before the victims go, so that a shared leg never leaves it.
+        self._claim(owner, admission.chain, [each for key, each in wanted.items() if key in self._wishes])
+        for victim in admission.victims:
+            for each in victim.owners:
+                self._evict(each)
+        self._give_to(owner, [each for key, each in wanted.items() if not self._owns(owner, key)])
+        self._take_from(owner, was_held, linger=True)
+        self._pending.remove(admission)
+        self._recount_pending()
+        self._changed_books()
+
+    def is_doomed(self, owner: int) -> bool:
+        """Whether a pending admission evicts that owner: its legs must not move meanwhile."""
+        return any(owner in victim.owners for admission in self._pending for victim in admission.victims)
+
+    def _cost(self, wanted: Iterable[InstrumentKey]) -> int:
+        return sum(1 for key in wanted if key in self._leaving or not (self.is_owned(key) or key in self._coming))
+
+    def _is_awaited(self, key: InstrumentKey) -> bool:
+        return any(key in admission.wanted for admission in self._pending)
+
+    def _recount_pending(self) -> None:
+        wanted = {key for admission in self._pending for key in admission.wanted}
+        freed = {key for admission in self._pending for victim in admission.victims for key in victim.freed}
+        self._coming = {key for key in wanted if not self.is_owned(key)}
+        self._leaving &= freed
+
+    def _gained(self, key: InstrumentKey) -> None:
+        self._coming.discard(key)
+        self._leaving.discard(key)
+
+    def _lost(self, key: InstrumentKey) -> None:
+        self._leaving.discard(key)
+        if self._pending and self._is_awaited(key):
+            self._coming.add(key)
+
+    def _holders(self, key: InstrumentKey) -> int:
+        return len(self._wishes[key].owners)
+
+    def _candidates(self, asking: ChainKey) -> Iterator[Candidate]:
+        """Tier A chains in the order in which they give way."""
+        for chain, use in sorted(self._chains.items(), key=lambda item: self._rank(item[1])):
+            if chain != asking and not any(self.is_doomed(owner) for owner in use.owners):
+                yield Candidate(chain, {owner: self._claims[owner].keys for owner in sorted(use.owners)})
+
+    def _rank(self, use: Chain) -> tuple[bool, int]:
+        on_screen = use.shown_ms > 0 and self._clock.now_ms() - use.shown_ms <= ON_SCREEN_MS
+        return on_screen, use.shown_ms if on_screen else max(self._claims[owner].used_ms for owner in use.owners)
+
+    # -- changes without admission --------------------------------------------------------------------------------
+
+    def restore(self, owner: int, chain: ChainKey, instruments: Iterable[Instrument], used_ms: int) -> bool:
+        """Give an owner what it had before a restart or an eviction, at nobody's cost; False where there is no room."""
+        wanted = {instrument.key: instrument for instrument in instruments}
+        if self._cost(wanted) > self.free:
+            return False
+        self._claim(owner, chain, wanted.values(), used_ms)
+        self._changed_books()
+        return True
+
+    def would_free(self, owners: Collection[int]) -> list[Instrument]:
+        """The instruments that nobody would own without those owners."""
+        leaving = set(owners)
+        keys = dict.fromkeys(key for owner in owners for key in self.held_by(owner))
+        return [self._wishes[key].instrument for key in keys if self._wishes[key].owners <= leaving]
+
+    def subscribed_since(self, key: InstrumentKey, since: datetime) -> None:
+        """Correct the start of a wish that was already there before a restart."""
+        if wish := self.wish(key):
+            wish.since = since
+
+    def release(self, owner: int) -> list[Instrument]:
+        """The owner gives up all it holds; returns the instruments that nobody owns any more."""
+        freed = self._release(owner, linger=True)
+        self._changed_books()
+        return freed
+
+    def move(self, owner: int, add: Iterable[Instrument], drop: Collection[InstrumentKey]) -> bool:
+        """Move a window: new legs are wished before old ones go, unless only these make the room.
+
+        ``owner`` may be ``TIER_B_OWNER``. Returns False, with nothing changed, where there is no room.
+        """
+        coming = {each.key: each for each in add if not self._owns(owner, each.key)}
+        going = [key for key in drop if self._owns(owner, key)]
+        freed = sum(1 for key in going if len(self._wishes[key].owners) == 1 and not self._is_awaited(key))
+        cost = self._cost(coming)
+        if cost - freed > self.free or self.is_doomed(owner):
+            return False
+        tight = self.total + sum(1 for key in coming if not self.is_owned(key)) > self.capacity
+        if tight:
+            self._take_from(owner, going, linger=False)
+        self._give_to(owner, coming.values())
+        if not tight:
+            self._take_from(owner, going, linger=True)
+        self._changed_books()
+        return True
+
+    def add_tier_b(self, instruments: Iterable[Instrument]) -> bool:
+        """Wish instruments for the whole day. Returns False, with nothing changed, where there is no room."""
+        return self.move(TIER_B_OWNER, instruments, ())
+
+    def sweep(self, owners: Iterable[int], reason: str) -> int:
+        """End claims whatever their lists say; returns how many instruments nobody owns any more."""
+        count = 0
+        for owner in list(owners):
+            freed = tuple(self._release(owner, linger=True))
+            count += len(freed)
+            self._swept.append(Swept(owner, reason, evicted=False, freed=freed))
+        self._taken_by_token = {t: owner for t, owner in self._taken_by_token.items() if owner in self._claims}
+        self._changed_books()
+        return count
+
+    def take_swept(self) -> list[Swept]:
+        """Claims that ended here since the last call. One reader: the lists' owner."""
+        swept, self._swept = self._swept, []
+        return swept
+
+    def _owns(self, owner: int, key: InstrumentKey) -> bool:
+        wish = self._wishes.get(key)
+        return wish is not None and owner in wish.owners
+
+    # -- wishes by token (the user's document; contract, section 8) --------------------------------------------------
+
+    def subscribe(
+        self,
+        token: str,
+        symbol: str | None = None,
+        expiry: str | date | None = None,
+        strike: float | None = None,
+        option_type: str | None = None,
+        tier: str = Tier.A,
+    ) -> tuple[bool, str, int | None]:
+        """Wish one instrument; the answer is success, a message and its connection (1-based).
+
+        The token names it, or else symbol, expiry, strike and type do. Tier A may evict, as any other wish.
+        """
+        try:
+            wanted_tier = _tier(tier)
+            instrument = self._find(token, symbol, expiry, strike, option_type)
+            if wanted_tier is Tier.B:
+                is_new = not self.is_tier_b(instrument.key)
+                if is_new and not self.add_tier_b([instrument]):
+                    raise CapacityExceeded(f"{instrument.token} does not fit", short=1)
+            else:
+                is_new = self._take_by_token(instrument)
+        except TerminalError as error:
+            return False, error.detail, None
+        message = f"{instrument.token} {'subscribed' if is_new else 'is subscribed already'} in {wanted_tier}"
+        return True, message, self._wire.ws_id(instrument.key)
+
+    def unsubscribe(self, token: str) -> tuple[bool, str]:
+        """Take back a wish made by token; lists, explicit chains and Tier B keep theirs."""
+        try:
+            instrument = self._registry.by_token(token)
+        except InstrumentUnknown as error:
+            return False, error.detail
+        owner = self._taken_by_token.pop(instrument.token, None)
+        if owner is None or owner not in self._claims:
+            held = self.wish(instrument.key) is not None
+            return False, f"{instrument.token} is {'held by others' if held else 'not subscribed'}"
+        self.release(owner)
+        return True, f"{instrument.token} unsubscribed"
+
+    def unsubscribe_all_tier_a(self, reason: str = "all Tier A unsubscribed") -> int:
+        """Release every Tier A wish; returns how many instruments left. Tier B stays."""
+        return self.sweep(tuple(self._claims), reason)
+
+    def list_active_subscriptions(self, tier: str | None = None, symbol: str | None = None) -> list[dict[str, object]]:
+        """Every owned instrument as a plain record, in the order of the wishes."""
+        return [
+            self.record(wish)
+            for wish in self.wishes()
+            if tier in (None, wish.tier.value) and symbol in (None, wish.instrument.symbol)
+        ]
+
+    def record(self, wish: Wish) -> dict[str, object]:
+        """One row of endpoint 7, but for its state."""
+        each = wish.instrument
+        return {
+            "token": each.token,
+            "segment": each.key.segment.name,
+            "security_id": each.key.security_id,
+            "symbol": each.symbol,
+            "expiry": None if each.expiry is None else format_expiry(each.expiry),
+            "strike": each.strike,
+            "option_type": None if each.option_type is None else each.option_type.value,
+            "tier": wish.tier.value,
+            "subscribed_at": wish.since.isoformat(),
+            "ws_id": self._wire.ws_id(each.key),
+            "active": self._wire.is_carried(each.key),
+            "owners": len(wish.owners),
+        }
+
+    def get_ws_stats(self) -> dict[str, object]:
+        """Counts, all ready at hand."""
+        return {
+            "total_subscriptions": self.total,
+            "max_capacity": self.capacity,
+            "utilization_percent": round(100.0 * self.total / self.capacity, 2),
+            "tier_a_count": self.tier_a_count,
+            "tier_b_count": self.tier_b_count,
+            "lingering": self.lingering,
+            "ws_usage": self._wire.ws_usage(),
+        }
+
+    def _find(
+        self,
+        token: str,
+        symbol: str | None,
+        expiry: str | date | None,
+        strike: float | None,
+        option_type: str | None,
+    ) -> Instrument:
+        try:
+            return self._registry.by_token(token)
+        except InstrumentUnknown:
+            if symbol is None or expiry is None:
+                raise
+            wanted = None if option_type is None else OptionType(option_type.upper())
+            for each in self._registry.get_by_symbol_expiry(symbol, expiry):
+                if each.option_type is wanted and each.strike == strike:
+                    return each
+            raise
+
+    def _take_by_token(self, instrument: Instrument) -> bool:
+        if self._taken_by_token.get(instrument.token) in self._claims:
+            return False
+        admission = self.admit([instrument], self.chain_of(instrument))
+        freed_by = {owner: victim.freed for victim in admission.victims for owner in victim.owners[:1]}
+        wishes = {key: self._wishes[key].instrument for keys in freed_by.values() for key in keys}
+        self._last_token_owner -= 1
+        self.want(admission, self._last_token_owner)
+        self._taken_by_token[instrument.token] = self._last_token_owner
+        for victim in admission.victims:
+            for owner in victim.owners:
+                freed = tuple(wishes[key] for key in freed_by.get(owner, ()))
+                self._swept.append(Swept(owner, f"evicted for {instrument.token}", evicted=True, freed=freed))
+        return True
+
+    def chain_of(self, instrument: Instrument) -> ChainKey:
+        """The chain that a single instrument is evicted with."""
+        kind = {InstrumentKind.OPTION: self._option_type(instrument), InstrumentKind.FUTURE: InstrumentType.FUTURE}
+        instrument_type = kind.get(instrument.kind, InstrumentType.EQUITY)
+        return ChainKey(instrument.exchange, instrument.symbol, instrument.expiry, instrument_type)
+
+    def _option_type(self, instrument: Instrument) -> InstrumentType:
+        if instrument.exchange is Exchange.MCX:
+            return InstrumentType.COMMODITY_OPTION
+        is_index = self._registry.index(instrument.symbol) is not None
+        return InstrumentType.INDEX_OPTION if is_index else InstrumentType.STOCK_OPTION
+
+
+def _tier(name: str) -> Tier:
+    try:
+        return Tier(name.upper())
+    except ValueError:
+        raise InvalidRequest(f"no such tier: {name!r}; TIER_A or TIER_B") from None

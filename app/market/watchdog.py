@@ -1,0 +1,131 @@
+"""Judges connections by their data alone: pings are no proof of life (contract, rules 5.6 and 5.13). Sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from app.core.ids import Segment
+from app.core.sessions import Calendar, Phase
+from app.market.carried import Board, CarriedBook, Line
+from app.market.pool_policy import PoolPolicy
+from app.ports.feed import FeedLimits
+
+LIVELY_SHARE = 3  # an instrument is expected within the deadline if it usually came three times as often
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Connection ``index`` should be replaced."""
+
+    index: int
+    reason: str
+    is_planned: bool = False
+
+
+@dataclass(slots=True)
+class _Watched:
+    connected_ms: int = 0
+    unsubscribed_ms: int = 0
+    stray: int = 0  # packets for keys that are not this connection's, at the last look
+    mute_recycles: int = 0
+    ghost_recycled_ms: int = 0
+
+
+class Watchdog:
+    """Looks at every connection once a second."""
+
+    def __init__(
+        self, book: CarriedBook, board: Board, calendar: Calendar, limits: FeedLimits, policy: PoolPolicy
+    ) -> None:
+        self._book = book
+        self._board = board
+        self._counters = board.buffers.counters
+        self._calendar = calendar
+        self._limits = limits
+        self._policy = policy
+        self._watched = [_Watched() for _ in book.lines]
+        self._trading_since_ms: dict[Segment, int] = {}
+        self._busy_ms = 0
+
+    def connected(self, index: int, at_ms: int) -> None:
+        self._watched[index].connected_ms = at_ms
+
+    def unsubscribed(self, index: int, at_ms: int) -> None:
+        self._watched[index].unsubscribed_ms = at_ms
+
+    def look(self, up: Iterable[int], now: datetime) -> list[Verdict]:
+        """Connections to replace: mute ones at once, ghost-ridden ones one at a time in a quiet moment."""
+        now_ms = int(now.timestamp() * 1000)
+        self._note_sessions(now, now_ms)
+        indices = list(up)
+        reasons = {index: self._why_mute(index, indices, now_ms) for index in indices}
+        verdicts = [Verdict(index, reason) for index, reason in reasons.items() if reason]
+        if not verdicts and self._is_quiet(now_ms):
+            for index in indices:
+                if reason := self._why_haunted(index, now_ms):
+                    return [Verdict(index, reason, is_planned=True)]
+        for index in indices:
+            self._watched[index].stray = self._strays(index)
+        return verdicts
+
+    def _note_sessions(self, now: datetime, now_ms: int) -> None:
+        for segment in Segment:
+            trading = self._calendar.phase(segment, now) is Phase.OPEN and not self._calendar.is_frozen(segment, now)
+            if not trading:
+                self._trading_since_ms.pop(segment, None)
+            else:
+                self._trading_since_ms.setdefault(segment, now_ms)
+
+    def _why_mute(self, index: int, up: list[int], now_ms: int) -> str | None:
+        deadline_ms = int(self._policy.watchdog_s * 1000)
+        watched, last_ms = self._watched[index], self._counters[index].last_data_ms
+        if last_ms >= watched.connected_ms:
+            watched.mute_recycles = 0
+        silent_ms = now_ms - max(last_ms, watched.connected_ms)
+        if silent_ms < deadline_ms:
+            return None
+        trading = {each for each, since in self._trading_since_ms.items() if now_ms - since >= deadline_ms}
+        line = self._book.lines[index]
+        due = [key for key in line.carried if key.segment in trading]
+        if not due:
+            return None
+        if self._has_lively(line, trading, deadline_ms):
+            return f"no data for {silent_ms // 1000} s"
+        others_live = any(now_ms - self._counters[other].last_data_ms < deadline_ms for other in up if other != index)
+        is_suspect = last_ms < watched.connected_ms and others_live and len(due) >= self._policy.mute_keys_min
+        if is_suspect and watched.mute_recycles < self._policy.mute_recycles_max:
+            watched.mute_recycles += 1
+            return f"nothing on {len(due)} instruments for {silent_ms // 1000} s while others have data"
+        return None
+
+    def _has_lively(self, line: Line, trading: set[Segment], deadline_ms: int) -> bool:
+        """Whether anything carried there was live and should have been heard of by now."""
+        slots = [self._board.slot(key) for key in line.carried if key.segment in trading]
+        rows = self._board.buffers.table[[slot for slot in slots if slot is not None]]
+        often = (rows["packets"] >= 2) & (rows["usual_gap_ms"] <= deadline_ms / LIVELY_SHARE)
+        return bool(np.any(often))
+
+    def _is_quiet(self, now_ms: int) -> bool:
+        is_busy = bool(self._book.moves) or any(line.has_work or not line.is_open for line in self._book.lines)
+        if is_busy:
+            self._busy_ms = now_ms
+        return now_ms - self._busy_ms >= self._policy.quiet_s * 1000
+
+    def _why_haunted(self, index: int, now_ms: int) -> str | None:
+        """Ghosts count only once packets prove that Dhan ignored an unsubscribe."""
+        line, watched = self._book.lines[index], self._watched[index]
+        still_sent = self._strays(index) > watched.stray
+        grace_over = now_ms - watched.unsubscribed_ms >= self._policy.ghost_grace_s * 1000
+        rested = now_ms - watched.ghost_recycled_ms >= self._policy.ghost_recycle_gap_s * 1000
+        load = len(line.carried) + len(line.ghosts)
+        if not (still_sent and grace_over and rested and load > self._limits.instruments_per_connection):
+            return None
+        watched.ghost_recycled_ms = now_ms
+        return f"{len(line.ghosts)} instruments keep coming after they were unsubscribed"
+
+    def _strays(self, index: int) -> int:
+        return self._counters[index].unwanted + self._counters[index].foreign
