@@ -329,7 +329,7 @@ class Exchange:
         line.sent[slots] += times
         size = image.dtype.itemsize
         as_bytes = self._last.view(np.uint8).reshape(-1, FULL_DTYPE.itemsize)
-        as_bytes[slots, :size] = image[::times].view(np.uint8).reshape(-1, size)
+        as_bytes[slots, :size] = np.ascontiguousarray(image[::times]).view(np.uint8).reshape(-1, size)
         self._last_bytes[slots] = size
         return int(image.size)
 

@@ -69,7 +69,13 @@ class World:
 
 
 def add_chain(
-    world: World, underlying: InstrumentKey, first_id: int, strikes: Iterable[float], *, tick: float = 0.05, lot: int = 65
+    world: World,
+    underlying: InstrumentKey,
+    first_id: int,
+    strikes: Iterable[float],
+    *,
+    tick: float = 0.05,
+    lot: int = 65,
 ) -> list[InstrumentKey]:
     symbol = world.listed[underlying].symbol
     segment = Segment.MCX_COMM if underlying.segment is Segment.MCX_COMM else Segment.NSE_FNO
