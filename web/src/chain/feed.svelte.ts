@@ -77,7 +77,7 @@ export class ChainFeed {
   /** Lot and tick of the first leg stand for the chain. */
   private lot(instruments: NonNullable<RowsData['instruments']>): void {
     const first = Object.values(instruments)[0];
-    this.lotSize = first?.lot ?? 0;
+    this.lotSize = first?.lot_size ?? 0;
     this.tick = first?.tick ?? 0;
   }
 

@@ -69,6 +69,7 @@ class Live {
   private counted = 0;
   private countedAt = performance.now();
   private noteId = 0;
+  private readonly down = new Set<number>();
   private hideTimer = 0;
 
   start(): void {
@@ -135,9 +136,21 @@ class Live {
       this.note(`${name || 'A chain'} was evicted: ${String(data.reason ?? 'room was needed')}`, 'bad');
     } else if (event.kind === 'restored') this.note(`${name || 'A chain'} is back`, 'good');
     else if (event.kind === 'eod') this.note(String(data.message ?? 'End of day: watchlists were cleared'));
-    else if (event.kind === 'feed') this.note(String(data.message ?? `Feed: ${data.state ?? 'changed'}`));
+    else if (event.kind === 'feed') this.feedNote(data);
     if (event.kind === 'feed' || event.kind === 'session') void this.refreshHealth();
-    this.listRevision++;
+    else this.listRevision++;
+  }
+
+  /** A connection that comes up says so only if its going down was shown. */
+  private feedNote(data: Record<string, unknown>): void {
+    const socket = Number(data.ws_id);
+    const state = String(data.state ?? 'changed');
+    if (state === 'starting') return;
+    if (state !== 'up') {
+      this.down.add(socket);
+      const why = data.reason ? `: ${String(data.reason)}` : '';
+      this.note(`Upstream connection ${socket} is ${state.replaceAll('_', ' ')}${why}`, 'bad');
+    } else if (this.down.delete(socket)) this.note(`Upstream connection ${socket} is up again`, 'good');
   }
 
   private second(): void {

@@ -26,9 +26,12 @@ export interface Dictionary {
 }
 
 export interface InstrumentFacts {
+  token?: string;
+  kind?: string;
+  exchange?: string;
   strike?: number | null;
-  side?: string | null;
-  lot?: number | null;
+  option_type?: string | null;
+  lot_size?: number | null;
   tick?: number | null;
 }
 

@@ -6,6 +6,8 @@ export interface Summary {
   underlying_ltp: number | null;
   underlying_source: string | null;
   underlying_age_ms?: number | null;
+  /** Token of the instrument whose price is the underlying's. */
+  underlying?: string | null;
   atm_strike: number | null;
   pcr: number | null;
   pcr_volume?: number | null;
