@@ -19,10 +19,12 @@ import numpy.typing as npt
 import polars as pl
 
 from app.core.errors import MasterRefused
+from app.core.ids import Segment
 from app.market.instrument_master.layout import (
     CALL,
     EXCHANGES,
     KINDS,
+    OPTIONAL,
     PUT,
     SEGMENTS,
     TEST_SCRIP,
@@ -40,9 +42,10 @@ UNREADABLE_REFUSED = 0.01
 """A file with more than this share of unreadable rows is taken for a bad one."""
 
 _ORDINAL_1970 = 719_163
-_YEAR_MIN = 1990  # 0001-01-01 is how the file says "never"
+_YEAR_MIN = 1990
 _DERIVATIVE = int(Itype.FUTIDX)
 _OPTION = int(Itype.OPTIDX)
+_FIRST_OF_KIND = {item: KINDS.index(KINDS[item]) for item in Itype}
 
 
 def build_snapshot(source: Path, out: Path, in_use: Path | None = None) -> dict[str, Any]:
@@ -63,7 +66,7 @@ def build_snapshot(source: Path, out: Path, in_use: Path | None = None) -> dict[
         "source": source.name,
         "layout": layout.name,
         "rows": rows.height,
-        "file_rows": _counts(rows, pl.coalesce("segment_name", pl.concat_str("exchange", pl.lit("/"), "segment"))),
+        "file_rows": _counts(rows, pl.coalesce(_segment_name(), "place")),
     }
     left_out = _counts(rows.filter(pl.col("reason").is_not_null()), pl.col("reason"))
     kept = _sorted(rows.filter(pl.col("reason").is_null()))
@@ -79,9 +82,9 @@ def build_snapshot(source: Path, out: Path, in_use: Path | None = None) -> dict[
 
 def _read(raw: bytes, layout: Layout, name: str) -> pl.DataFrame:
     """The core columns as typed values; what cannot be read becomes null."""
-    text = {ours: pl.col(f"c{position}").str.strip_chars() for ours, position in layout.positions.items()}
-    text.setdefault("type", pl.lit(None, pl.String))
-    text.setdefault("series", pl.lit(None, pl.String))
+    text = {ours: pl.col(f"c{position}") for ours, position in layout.positions.items()}
+    for absent in OPTIONAL - text.keys():
+        text[absent] = pl.lit(None, pl.String)
     try:
         frame = pl.scan_csv(
             raw,
@@ -89,54 +92,59 @@ def _read(raw: bytes, layout: Layout, name: str) -> pl.DataFrame:
             with_column_names=lambda names: [f"c{i}" for i in range(len(names))],
             truncate_ragged_lines=True,
         )
-        columns = [column.alias(ours) for ours, column in text.items()]
-        return _typed(frame.select(columns), is_compact=layout.name == "compact").collect()
+        cells = frame.select([column.alias(ours) for ours, column in text.items()]).collect()
+        return _typed(cells, is_compact=layout.name == "compact")
     except pl.exceptions.PolarsError as error:
         raise MasterRefused(f"{name}: not CSV: {str(error).splitlines()[0]}") from None
 
 
-def _typed(frame: pl.LazyFrame, *, is_compact: bool) -> pl.LazyFrame:
-    pairs = pl.DataFrame(
-        {
-            "exchange": [exchange for exchange, _ in SEGMENTS],
-            "segment": [segment for _, segment in SEGMENTS],
-            "segment_code": [int(code) for code in SEGMENTS.values()],
-            "segment_name": [code.name for code in SEGMENTS.values()],
-        },
-        schema_overrides={"segment_code": pl.Int64},
-    )
-    itypes = {item.name: int(item) for item in Itype}
+def _typed(cells: pl.DataFrame, *, is_compact: bool) -> pl.DataFrame:
+    place = pl.concat_str("exchange", pl.lit("/"), "segment")
+    pairs = {f"{exchange}/{segment}": code for (exchange, segment), code in SEGMENTS.items()}
     is_index = pl.col("instrument") == Itype.INDEX.name
     tick = pl.col("tick").cast(pl.Float64, strict=False).fill_null(0.0)
+    symbol = _compact_symbol() if is_compact else pl.col("symbol")
     return (
-        frame.with_columns(pl.col("exchange", "segment", "instrument", "option").str.to_uppercase())
-        .join(pairs.lazy(), on=["exchange", "segment"], how="left", maintain_order="left")
+        cells.lazy()
+        .with_columns(symbol=symbol.str.strip_chars(), place=place)
         .with_columns(
-            symbol=_compact_symbol() if is_compact else pl.col("symbol"),
+            upper=pl.col("symbol").str.to_uppercase(),
+            segment_code=_coded("place", {text: int(code) for text, code in pairs.items()}),
             id=pl.col("id").cast(pl.Int64, strict=False),
-            itype=pl.col("instrument").replace_strict(itypes, default=None, return_dtype=pl.UInt8),
-            exch=pl.col("exchange")
-            .replace_strict({e.value: i for i, e in enumerate(EXCHANGES)}, default=255)
-            .cast(pl.UInt8),
+            itype=_coded("instrument", {item.name: int(item) for item in Itype}),
+            exch=_coded("exchange", {exchange.value: code for code, exchange in enumerate(EXCHANGES)}),
+            opt=_coded("option", {"CE": CALL, "PE": PUT}).fill_null(0),
             lot=pl.col("lot").cast(pl.Float64, strict=False).cast(pl.Int32, strict=False).fill_null(1),
             strike=pl.col("strike").cast(pl.Float64, strict=False),
-            expiry=_expiry(),
-            opt=pl.col("option").replace_strict({"CE": CALL, "PE": PUT}, default=0, return_dtype=pl.UInt8),
+            expiry=_expiry(cells["expiry"]),
             # Index rows carry their tick in rupees, all others in paise (protocol notes, 4.4).
             tick=pl.when(is_index).then(tick).otherwise(tick / 100.0).round(6),
         )
-        .with_columns(upper=pl.col("symbol").str.to_uppercase())
+        .collect()
     )
 
 
-def _expiry() -> pl.Expr:
-    """Days as ``date.toordinal()``; 0 for none. ISO with or without a time, else the forms of hand-saved copies."""
-    text = pl.col("expiry")
-    iso = text.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
-    other = [text.str.to_date(form, strict=False) for form in ("%d/%m/%Y", "%d/%m/%y", "%d-%m-%Y", "%d-%b-%Y")]
-    day = pl.coalesce(pl.when(iso.dt.year() >= 1).then(iso), *(pl.when(iso.is_null()).then(form) for form in other))
-    real = pl.when(day.dt.year() >= _YEAR_MIN).then(day)
-    return (real.cast(pl.Int32) + _ORDINAL_1970).fill_null(0)
+def _coded(column: str, codes: dict[str, int]) -> pl.Expr:
+    return pl.col(column).replace_strict(codes, default=None, return_dtype=pl.UInt8)
+
+
+def _expiry(cells: pl.Series) -> pl.Expr:
+    """Days as ``date.toordinal()``; 0 for none. ISO with or without a time, else the forms of hand-saved copies.
+
+    A file has few different dates: each is read once.
+    """
+    seen = cells.unique().drop_nulls().rename("text").to_frame()
+    text = pl.col("text").str.strip_chars()
+    iso = _day(text.str.slice(0, 10), "%Y-%m-%d")
+    others = (_day(text, form) for form in ("%d/%m/%Y", "%d/%m/%y", "%d-%m-%Y", "%d-%b-%Y"))
+    days = seen.select("text", day=(pl.coalesce(iso, *others).cast(pl.Int32) + _ORDINAL_1970).fill_null(0))
+    return pl.col("expiry").replace_strict(days["text"], days["day"], default=0, return_dtype=pl.Int32)
+
+
+def _day(text: pl.Expr, form: str) -> pl.Expr:
+    """A day that is meant: 0001-01-01 is how the file says "never", and ``%Y`` would take ``26`` for a year."""
+    day = text.str.to_date(form, strict=False)
+    return pl.when(day.dt.year() >= _YEAR_MIN).then(day)
 
 
 def _compact_symbol() -> pl.Expr:
@@ -153,12 +161,12 @@ def _reason() -> pl.Expr:
     itype = pl.col("itype")
     bad_option = (itype >= _OPTION) & (~(pl.col("strike") > 0.0) | pl.col("strike").is_null() | (pl.col("opt") == 0))
     return (
-        pl.when(pl.col("exchange").is_null() | pl.col("segment").is_null() | (pl.col("segment").str.len_bytes() > 1))
+        pl.when(pl.col("exchange").is_null() | pl.col("segment").is_null())
+        .then(pl.lit("unreadable"))
+        .when(pl.col("id").is_null() | (pl.col("id") <= 0) | (pl.col("id") > 0xFFFF_FFFF))
         .then(pl.lit("unreadable"))
         .when(pl.col("segment_code").is_null())
         .then(pl.lit("no feed code"))
-        .when(pl.col("id").is_null() | (pl.col("id") <= 0) | (pl.col("id") > 0xFFFF_FFFF))
-        .then(pl.lit("unreadable"))
         .when(pl.col("symbol").is_null() | (pl.col("symbol") == ""))
         .then(pl.lit("unreadable"))
         .when(itype.is_null())
@@ -174,11 +182,12 @@ def _reason() -> pl.Expr:
 
 def _refuse_bad(rows: pl.DataFrame, name: str, rows_in_use: int) -> None:
     problems = []
-    keyed = rows.filter(pl.col("segment_code").is_not_null() & pl.col("id").is_not_null())
-    twice = keyed.select(pl.struct("segment_code", "id").is_duplicated().sum()).item()
-    if twice:
-        first = keyed.filter(pl.struct("segment_code", "id").is_duplicated()).row(0, named=True)
-        problems.append(f"{twice} rows share a key, first {first['segment_name']}:{first['id']}")
+    keyed = rows.select("segment_code", "id", "place").drop_nulls()
+    key = keyed.select(pl.col("segment_code").cast(pl.Int64) * 2**32 + pl.col("id")).to_series()
+    if key.n_unique() < keyed.height:
+        twice = keyed.filter(key.is_duplicated())
+        code, number, _ = twice.row(0)
+        problems.append(f"{twice.height} rows share a key, first {Segment(code).name}:{number}")
     unreadable = int((rows["reason"] == "unreadable").sum())
     if unreadable > UNREADABLE_REFUSED * rows.height:
         problems.append(f"{unreadable} of {rows.height} rows cannot be read")
@@ -200,40 +209,64 @@ def _rows_in_use(snapshot: Path | None) -> int:
         return 0  # what is in use cannot be read: nothing to compare with
 
 
+def _segment_name() -> pl.Expr:
+    names = {int(segment): segment.name for segment in Segment}
+    return pl.col("segment_code").replace_strict(names, default=None, return_dtype=pl.String)
+
+
 def _counts(rows: pl.DataFrame, by: pl.Expr) -> dict[str, int]:
     counted = rows.group_by(by.alias("by")).len().sort("len", descending=True)
     return {str(key): int(count) for key, count in counted.iter_rows()}
 
 
 def _sorted(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows in the snapshot's order: by symbol, instrument, exchange, expiry, strike, call before put."""
+    """Rows in the snapshot's order: by symbol, instrument, exchange, expiry, strike, call before put.
+
+    The order is that of two packed integers. Where one token would name several rows, the plain share comes first,
+    then the lowest id.
+    """
+    is_option, is_derivative = pl.col("itype") >= _OPTION, pl.col("itype") >= _DERIVATIVE
+    is_main = ((pl.col("series") == "EQ") | (pl.col("type") == "ES")).fill_null(False)
     uppers = rows["upper"].unique().sort()
-    is_main = (pl.col("series") == "EQ") | (pl.col("type") == "ES")
-    kind = {int(item): list(KINDS).index(KINDS[item]) for item in Itype}
     return (
         rows.lazy()
         .with_columns(
-            sym=pl.col("upper").cast(pl.Enum(uppers)).to_physical(),
-            kind=pl.col("itype").replace_strict(kind, return_dtype=pl.UInt8),
-            strike=pl.when(pl.col("itype") >= _OPTION).then(pl.col("strike")).otherwise(None),
-            expiry=pl.when(pl.col("itype") >= _DERIVATIVE).then(pl.col("expiry")).otherwise(0),
-            opt=pl.when(pl.col("itype") >= _OPTION).then(pl.col("opt")).otherwise(0),
-            minor=~is_main.fill_null(False),
-            key=(pl.col("segment_code").cast(pl.UInt64) * 2**32 + pl.col("id").cast(pl.UInt64)),
+            sym=pl.col("upper").cast(pl.Enum(uppers)).to_physical().cast(pl.UInt64),
+            strike=pl.when(is_option).then(pl.col("strike")),
+            expiry=pl.when(is_derivative).then(pl.col("expiry")).otherwise(0),
+            opt=pl.when(is_option).then(pl.col("opt")).otherwise(0),
+            key=pl.col("segment_code").cast(pl.UInt64) * 2**32 + pl.col("id").cast(pl.UInt64),
         )
         .with_columns(
-            twin=pl.col("exch").min().over("sym", "kind", "expiry", "strike", "opt") < pl.col("exch"),
+            run=((pl.col("sym") * 16 + pl.col("itype")) * 4 + pl.col("exch")) * 2**20
+            + pl.col("expiry").cast(pl.UInt64),
+            rung=(pl.col("strike") * 10_000).round().cast(pl.UInt64).fill_null(0) * 4 + pl.col("opt"),
+            rest=pl.when(is_derivative)
+            .then(0)
+            .otherwise((~is_main).cast(pl.UInt64) * 2**32 + pl.col("id").cast(pl.UInt64)),
         )
-        .sort("sym", "itype", "exch", "expiry", "strike", "opt", "minor", "id")
+        .sort("run", "rung", "rest")
         .collect()
     )
 
 
+def _twins(rows: pl.DataFrame) -> npt.NDArray[np.uint8]:
+    """Marks rows whose name an earlier exchange has as well."""
+    # Kind, not instrument, makes the name; both follow from each other within futures and within options.
+    kind = pl.col("itype").replace_strict({int(item): int(first) for item, first in _FIRST_OF_KIND.items()})
+    named = rows.select("exch", "rung", name=(pl.col("sym") * 16 + kind) * 2**20 + pl.col("expiry").cast(pl.UInt64))
+    found = np.zeros(rows.height, np.uint8)
+    for code in range(1, len(EXCHANGES)):
+        here = named.with_row_index().filter(pl.col("exch") == code)
+        earlier = named.filter(pl.col("exch") < code)
+        found[here.join(earlier, on=["name", "rung"], how="semi")["index"].to_numpy()] = 1
+    return found
+
+
 def _one_row_a_name(rows: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """Drop all but the first of rows that would get one token: other series of a share, an index listed twice."""
-    identity = ("sym", "itype", "exch", "expiry", "strike", "opt")
-    same = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in identity)
-    kept = rows.filter(~same)
+    same = (pl.col("run") == pl.col("run").shift(1)) & (pl.col("rung") == pl.col("rung").shift(1))
+    kept = rows.filter(~same.fill_null(False))
     return kept, rows.height - kept.height
 
 
@@ -242,7 +275,8 @@ def _arrays(rows: pl.DataFrame) -> dict[str, Column]:
     key = rows["key"].to_numpy()
     order = np.argsort(key, kind="stable").astype(np.uint32)
     names = rows["name"].fill_null("")
-    groups = np.append(rows.with_row_index().filter(_is_group_start())["index"].to_numpy(), rows.height)
+    run = rows["run"].to_numpy()
+    groups = np.flatnonzero(np.concatenate(([True], run[1:] != run[:-1], [True])))
     symbols = symbol_columns(rows)
     return {
         "key_sorted": key[order],
@@ -251,7 +285,7 @@ def _arrays(rows: pl.DataFrame) -> dict[str, Column]:
         "itype": rows["itype"].to_numpy(),
         "exch": rows["exch"].to_numpy(),
         "opt": rows["opt"].to_numpy(),
-        "twin": rows["twin"].to_numpy().astype(np.uint8),
+        "twin": _twins(rows),
         "expiry": rows["expiry"].to_numpy().astype(np.int32),
         "strike": rows["strike"].fill_null(float("nan")).to_numpy(),
         "lot": rows["lot"].to_numpy(),
@@ -262,12 +296,6 @@ def _arrays(rows: pl.DataFrame) -> dict[str, Column]:
         "sym_group": np.searchsorted(groups, symbols["sym_start"]).astype(np.uint32),
         **symbols,
     }
-
-
-def _is_group_start() -> pl.Expr:
-    """First row of each run with one symbol, instrument, exchange and expiry."""
-    identity = ("sym", "itype", "exch", "expiry")
-    return pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift(1)) for name in identity)
 
 
 def _starts(lengths: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:

@@ -31,7 +31,7 @@ def read_source(path: Path) -> bytes:
         raise MasterRefused(f"{path.name}: cannot be read: {error.strerror or error}") from None
     except (EOFError, zlib.error, zstandard.ZstdError, zipfile.BadZipFile) as error:
         raise MasterRefused(f"{path.name}: the packed file is cut short or damaged: {error}") from None
-    if not raw.strip():
+    if not raw[:4096].strip():
         raise MasterRefused(f"{path.name}: empty")
     return raw
 
@@ -84,11 +84,12 @@ def check_text(raw: bytes, name: str) -> Layout:
     if isinstance(layout, list):
         missing = ", ".join(layout)
         raise MasterRefused(f"{name}: not an instrument master: columns missing: {missing}", problems=layout)
-    lines = raw.rstrip(b"\r\n").rsplit(b"\n", 1)
-    if len(lines) < 2:
+    end = len(raw)
+    while raw[end - 1] in b"\r\n":
+        end -= 1
+    last = raw[raw.rfind(b"\n", 0, end) + 1 : end]
+    if len(last) == end:
         raise MasterRefused(f"{name}: a header and no rows")
-    if raw[-1:] != b"\n" and lines[1].count(b",") < layout.width - 2:
-        raise MasterRefused(
-            f"{name}: cut short: the last line has {lines[1].count(b',') + 1} of {layout.width} columns"
-        )
+    if raw[-1:] != b"\n" and last.count(b",") < layout.width - 2:
+        raise MasterRefused(f"{name}: cut short: the last line has {last.count(b',') + 1} of {layout.width} columns")
     return layout
