@@ -8,7 +8,7 @@ thousands of slots at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
@@ -34,8 +34,8 @@ INTEREST = 0.065
 MARKET_SHARE = 0.7  # correlation of every spot with the common factor
 YEARS_MIN = 1.0 / (365.0 * 24.0)  # an option in its last hour keeps one hour of life
 
-INTERVAL_MIN_S, INTERVAL_MAX_S = 0.25, 1.0  # between two updates of one instrument at rate 1
-INTERVAL_ATM_S = 0.35
+INTERVAL_MIN_S, INTERVAL_MAX_S = 0.25, 0.9  # between two updates of one instrument at rate 1
+INTERVAL_ATM_S = 0.3
 TRADE_SHARE = 0.5  # of updates that are a trade; the others only move the book
 U32_MAX = 0xFFFF_FFFF
 DEPTH = 5
@@ -137,12 +137,13 @@ class Drivers:
         self.walk: Floats = np.empty(0)  # per group, log distance from the reference
         self.daily_vol: Floats = np.empty(0)
 
-    def index_of(self, driver: Instrument, reference: float) -> int:
-        """The walk's number for an underlying, made on first use."""
+    def index_of(self, driver: Instrument, reference_price: Callable[[Instrument], float]) -> int:
+        """The walk's number for an underlying, made on first use. Without a usable reference one is drawn."""
         known = self._index.get(driver.key)
         if known is not None:
             return known
         fate = luck(self._shape.seed, driver.key.packed)
+        reference = reference_price(driver)
         base = reference if math.isfinite(reference) and reference > 0 else 100.0 + 1900.0 * fate
         group = self._group_of(driver)
         self.base = np.append(self.base, base)
@@ -264,11 +265,10 @@ class Market:
     def _describe(self, slot: int, instrument: Instrument) -> None:
         kind = instrument.kind
         driver = self._directory.underlying_of(instrument) or instrument
-        reference = self._directory.reference_price(driver)
         fate = luck(self._shape.seed, instrument.key.packed)
         option = kind is InstrumentKind.OPTION
         state = self._state[slot]
-        state["driver"] = self.drivers.index_of(driver, reference)
+        state["driver"] = self.drivers.index_of(driver, self._directory.reference_price)
         state["option"], state["call"] = option, instrument.option_type is OptionType.CE
         state["index"] = kind is InstrumentKind.INDEX
         state["derivative"] = kind in (InstrumentKind.OPTION, InstrumentKind.FUTURE)
@@ -278,7 +278,7 @@ class Market:
             state["expires_s"] = expiry_epoch_s(instrument.expiry, instrument.key.segment)
         state["tick"] = instrument.tick if instrument.tick > 0 else 0.01
         state["lot"] = max(1, instrument.lot_size)
-        state["interval_s"] = INTERVAL_MIN_S if kind is InstrumentKind.INDEX else 0.5 + 0.5 * fate
+        state["interval_s"] = INTERVAL_MIN_S if kind is InstrumentKind.INDEX else 0.4 + 0.5 * fate
         state["luck"] = fate
         self.segment[slot] = int(instrument.key.segment)
         self.silent[slot] = option and fate < self._shape.untraded
