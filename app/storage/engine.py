@@ -17,7 +17,7 @@ from app.core.errors import StoreUnavailable
 LOCK_WAIT_S = 5.0  # how long a writer waits for another process to finish its transaction
 QUEUE_WAIT_S = 10.0  # how long a caller waits for a free connection
 CONNECT_WAIT_S = 5.0
-STATEMENT_WAIT_S = 30.0  # PostgreSQL: longer than any statement of ours; a dead network ends here
+STATEMENT_WAIT_S = 15.0  # PostgreSQL: longer than any statement of ours; a dead network ends here
 READERS = 3
 WRITER_LOCK = 0x42_54_56_32  # PostgreSQL advisory lock of whoever writes
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import date, datetime
-from typing import Any
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TypeVar
 
 import structlog
-from sqlalchemy import Select, delete, insert, select, update
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.core.errors import AlreadyExists, StoreUnavailable
 from app.ports.clock import Clock
-from app.ports.store import AtmRow, AuditFilter, AuditRow, Changes, Role, StoredState, UserRow
-from app.storage import rows
+from app.ports.store import AuditFilter, AuditRow, Changes, Role, StoredState, UserRow
+from app.storage import reads, writes
 from app.storage.engine import Engines, database_url, is_duplicate, open_engines, why_unavailable
 from app.storage.migrate import migrate
-from app.storage.models import atm_cache, subscription_log, subscriptions, users, watchlist
 from app.storage.values import (
     ROW_ID_MAX,
     audit_lines,
@@ -28,7 +28,9 @@ from app.storage.values import (
     storable,
     utc,
 )
-from app.storage.writes import apply_changes, insert_user_if_unknown
+from app.storage.whole import whole
+
+_Result = TypeVar("_Result")
 
 
 class SqlStore:
@@ -36,7 +38,8 @@ class SqlStore:
 
     A lost connection, a full disk or a locked database is ``StoreUnavailable`` once; the next call tries anew, so the
     service recovers by itself when the cause is gone. After ``StoreUnavailable`` from ``commit`` over a network it is
-    unknown whether the server still committed: the caller must treat it as not done and may repeat it.
+    unknown whether the server still committed: the caller must treat it as not done and may repeat it. A cancelled
+    call is done whole or not at all.
     """
 
     def __init__(self, url: str, clock: Clock) -> None:
@@ -44,119 +47,112 @@ class SqlStore:
         self._url = database_url(url)
         self._clock = clock
         self._engines: Engines | None = None
-        self._reachable = True
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._troubles: dict[str, str] = {}  # what cannot be done now -> why
         self._log = structlog.get_logger()
 
     async def start(self) -> None:
-        engines = open_engines(self._url)
-        try:
-            async with self._translating():
-                await migrate(engines)
-        except BaseException:
-            await engines.dispose()
-            raise
-        self._engines = engines
+        if self._engines is None:
+            self._engines = await whole(self._open())
 
     async def stop(self) -> None:
+        """Refuse new work, let what is under way end, and disconnect."""
         engines, self._engines = self._engines, None
         if engines is not None:
-            await engines.dispose()
+            await whole(self._close(engines))
 
     async def ping(self) -> None:
-        async with self._reading() as connection:
-            await connection.execute(select(users.c.id).limit(1))
+        await self._read(reads.ping)
 
     async def load(self) -> StoredState:
-        async with self._reading() as connection:
-            entries = (await connection.execute(select(watchlist).order_by(watchlist.c.id))).all()
-            legs = (await connection.execute(select(subscriptions))).all()
-            atm = (await connection.execute(select(atm_cache))).all()
-        # Sorted here: a database sorts text by its own collation.
-        return StoredState(
-            entries=tuple(rows.to_entry(row) for row in entries),
-            legs=tuple(sorted((rows.to_leg(row) for row in legs), key=lambda leg: leg.token)),
-            atm=tuple(sorted((rows.to_atm(row) for row in atm), key=_chain)),
-        )
+        return await self._read(reads.stored_state)
 
     async def commit(self, changes: Changes) -> list[int]:
         lines = audit_lines(changes, self._clock.now())
-        async with self._writing() as connection:
-            return await connection.run_sync(apply_changes, changes, lines)
+        return await self._write(lambda connection: writes.apply_changes(connection, changes, lines))
 
     async def was_done(self, once: str) -> bool:
-        wanted = select(subscription_log.c.id).where(subscription_log.c.once == once)
-        async with self._reading() as connection:
-            return (await connection.execute(wanted)).first() is not None
+        return await self._read(lambda connection: reads.was_done(connection, once))
 
     async def audit(self, wanted: AuditFilter) -> list[AuditRow]:
         if wanted.token is not None and not storable(wanted.token):
             return []
-        async with self._reading() as connection:
-            found = (await connection.execute(_audit_query(wanted))).all()
-        return [rows.to_audit(row) for row in found]
+        return await self._read(lambda connection: reads.audit(connection, wanted))
 
     async def prune_audit(self, before: datetime) -> int:
-        old = (subscription_log.c.timestamp < utc(before)) & subscription_log.c.once.is_(None)
-        async with self._writing() as connection:
-            return (await connection.execute(delete(subscription_log).where(old))).rowcount
+        moment = utc(before)
+        return await self._write(lambda connection: writes.prune_audit(connection, moment))
 
     async def ensure_user(self, user_id: int) -> UserRow:
         known = await self.user_by_id(user_id)
         if known is not None:
             return known
         check_user_id(user_id)
-        made = UserRow(user_id, auto_name(user_id), Role.USER, "", utc(self._clock.now()))
-        async with self._writing() as connection:
-            return await connection.run_sync(insert_user_if_unknown, made)
+        made = UserRow(user_id, auto_name(user_id), Role.USER, "", self._clock.now())
+        return await self._write(lambda connection: writes.insert_user_if_unknown(connection, made))
 
     async def user_by_name(self, name: str) -> UserRow | None:
         if not storable(name):
             return None
-        return await self._one_user(select(users).where(users.c.name == name))
+        return await self._read(lambda connection: reads.user_by_name(connection, name))
 
     async def user_by_id(self, user_id: int) -> UserRow | None:
         if not 0 < user_id <= ROW_ID_MAX:
             return None
-        return await self._one_user(select(users).where(users.c.id == user_id))
+        return await self._read(lambda connection: reads.user_by_id(connection, user_id))
 
     async def users(self) -> list[UserRow]:
-        async with self._reading() as connection:
-            found = (await connection.execute(select(users).order_by(users.c.id))).all()
-        return [rows.to_user(row) for row in found]
+        return await self._read(reads.all_users)
 
     async def add_user(self, name: str, role: Role, password_hash: str) -> UserRow:
         check_user_name(name)
-        values = rows.user_values(UserRow(0, name, role, password_hash, utc(self._clock.now())))
-        async with self._writing() as connection:
-            found = (await connection.execute(insert(users).values(values).returning(*users.c))).one()
-        return rows.to_user(found)
+        made = UserRow(0, name, role, password_hash, self._clock.now())
+        return await self._write(lambda connection: writes.insert_user(connection, made))
 
     async def update_user(self, user: UserRow) -> None:
-        change = (
-            update(users)
-            .where(users.c.id == user.id)
-            .values(role=user.role.value, password_hash=user.password_hash, token_version=user.token_version)
-        )
-        async with self._writing() as connection:
-            await connection.execute(change)
+        await self._write(lambda connection: writes.update_user(connection, user))
 
-    async def _one_user(self, wanted: Select[*tuple[Any, ...]]) -> UserRow | None:
-        async with self._reading() as connection:
-            found = (await connection.execute(wanted)).first()
-        return None if found is None else rows.to_user(found)
+    async def _open(self) -> Engines:
+        with self._translating("start"):
+            engines = open_engines(self._url)
+            try:
+                await migrate(engines)
+            except BaseException:
+                await engines.dispose()
+                raise
+        return engines
 
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        async with self._translating(), self._started().reader.begin() as connection:
-            yield connection
+    async def _close(self, engines: Engines) -> None:
+        await self._idle.wait()
+        await engines.dispose()
 
-    @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[AsyncConnection]:
-        async with self._translating(), self._started().writer.begin() as connection:
-            yield connection
+    async def _read(self, work: Callable[[Connection], _Result]) -> _Result:
+        return await whole(self._in_transaction("read", self._started().reader, work))
 
-    @asynccontextmanager
-    async def _translating(self) -> AsyncIterator[None]:
+    async def _write(self, work: Callable[[Connection], _Result]) -> _Result:
+        return await whole(self._in_transaction("write", self._started().writer, work))
+
+    async def _in_transaction(self, kind: str, engine: AsyncEngine, work: Callable[[Connection], _Result]) -> _Result:
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            with self._translating(kind):
+                async with engine.begin() as connection:
+                    return await connection.run_sync(work)
+        finally:
+            self._in_flight -= 1
+            if self._in_flight == 0:
+                self._idle.set()
+
+    def _started(self) -> Engines:
+        if self._engines is None:
+            raise StoreUnavailable("the store is not started")
+        return self._engines
+
+    @contextmanager
+    def _translating(self, kind: str) -> Iterator[None]:
         try:
             yield
         except IntegrityError as error:
@@ -167,36 +163,14 @@ class SqlStore:
             reason = why_unavailable(error)
             if reason is None:
                 raise
-            self._note(reason)
+            self._note(kind, reason)
             raise StoreUnavailable(reason) from error
-        self._note(None)
+        self._note(kind, None)
 
-    def _note(self, trouble: str | None) -> None:
-        if trouble is not None and self._reachable:
-            self._log.error("store_unavailable", reason=trouble)
-        elif trouble is None and not self._reachable:
-            self._log.info("store_available")
-        self._reachable = trouble is None
-
-    def _started(self) -> Engines:
-        if self._engines is None:
-            raise StoreUnavailable("the store is not started")
-        return self._engines
-
-
-def _chain(row: AtmRow) -> tuple[str, date, str]:
-    return row.underlying_symbol, row.expiry, row.exchange
-
-
-def _audit_query(wanted: AuditFilter) -> Select[*tuple[Any, ...]]:
-    log = subscription_log.c
-    query = select(subscription_log).order_by(log.id.desc()).limit(min(max(wanted.limit, 0), ROW_ID_MAX))
-    if wanted.token is not None:
-        query = query.where(log.instrument_token == wanted.token)
-    if wanted.action is not None:
-        query = query.where(log.action == wanted.action.value)
-    if wanted.since is not None:
-        query = query.where(log.timestamp >= wanted.since)
-    if wanted.before_id is not None:
-        query = query.where(log.id < max(-ROW_ID_MAX, min(wanted.before_id, ROW_ID_MAX)))
-    return query
+    def _note(self, kind: str, trouble: str | None) -> None:
+        # One line per change: reads may work while writes do not.
+        if trouble is not None and kind not in self._troubles:
+            self._troubles[kind] = trouble
+            self._log.error("store_unavailable", what=kind, reason=trouble)
+        elif trouble is None and self._troubles.pop(kind, None) is not None:
+            self._log.info("store_available", what=kind)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Table, bindparam, column, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.functions import Function
 
 from app.ports.store import AtmRow, AuditRow, Changes, EntryRow, LegRow, UserRow
 from app.storage import rows
@@ -28,6 +30,24 @@ def apply_changes(connection: Connection, changes: Changes, lines: Sequence[tupl
     return added
 
 
+def prune_audit(connection: Connection, before: datetime) -> int:
+    """Delete unmarked lines older than ``before``; return how many."""
+    old = (subscription_log.c.timestamp < before) & subscription_log.c.once.is_(None)
+    return connection.execute(delete(subscription_log).where(old)).rowcount
+
+
+def insert_user(connection: Connection, user: UserRow) -> UserRow:
+    """Insert the user under a new id; return the row as stored."""
+    added = insert(users).values(rows.user_values(user)).returning(*users.c)
+    return rows.to_user(connection.execute(added).one())
+
+
+def update_user(connection: Connection, user: UserRow) -> None:
+    """Replace role, hash and token version."""
+    kept = {"role": user.role.value, "password_hash": user.password_hash, "token_version": user.token_version}
+    connection.execute(update(users).where(users.c.id == user.id).values(kept))
+
+
 def insert_user_if_unknown(connection: Connection, user: UserRow) -> UserRow:
     """Insert the user with its own id, unless another process was first; return who is there."""
     known = select(users).where(users.c.id == user.id)
@@ -35,18 +55,35 @@ def insert_user_if_unknown(connection: Connection, user: UserRow) -> UserRow:
     if found is None:
         connection.execute(insert(users), {"id": user.id, **rows.user_values(user)})
         if connection.dialect.name == "postgresql":
-            pass_sequence(connection, users)
+            set_last_id(connection, users, last_id(connection, users))
         found = connection.execute(known).one()
     return rows.to_user(found)
 
 
-def pass_sequence(connection: Connection, table: Table) -> None:
-    """Move PostgreSQL's id sequence past the largest id; SQLite does so by itself."""
-    # Both functions pass over NULL: an empty table, a sequence never used.
-    reached = func.pg_sequence_last_value(func.pg_get_serial_sequence(table.name, "id").op("::")(text("regclass")))
-    highest = select(func.max(table.c.id)).scalar_subquery()
-    sequence = func.pg_get_serial_sequence(table.name, "id")
-    connection.execute(select(func.setval(sequence, func.greatest(reached, highest, 1))))
+def last_id(connection: Connection, table: Table) -> int:
+    """The largest id ever given in a table; 0 if none was."""
+    if connection.dialect.name == "postgresql":
+        reached = select(func.pg_sequence_last_value(_sequence(table).op("::")(text("regclass"))))
+    else:
+        reached = select(column("seq")).select_from(text("sqlite_sequence")).where(column("name") == table.name)
+    highest = connection.execute(select(func.max(table.c.id))).scalar()
+    return max(connection.execute(reached).scalar() or 0, highest or 0)
+
+
+def set_last_id(connection: Connection, table: Table, reached: int) -> None:
+    """Let new ids of a table begin above ``reached``."""
+    if reached == 0:
+        return
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.setval(_sequence(table), reached)))
+        return
+    sequence = {"name": table.name, "seq": reached}
+    connection.execute(text("DELETE FROM sqlite_sequence WHERE name = :name"), sequence)
+    connection.execute(text("INSERT INTO sqlite_sequence (name, seq) VALUES (:name, :seq)"), sequence)
+
+
+def _sequence(table: Table) -> Function[str]:
+    return func.pg_get_serial_sequence(table.name, "id")
 
 
 def _delete(connection: Connection, table: Table, column: str, values: Sequence[object]) -> None:

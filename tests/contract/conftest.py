@@ -21,10 +21,12 @@ from tests.contract.fakes import SetClock
 from tests.contract.servers import NatsServer, Postgres, ServerMissing, make_nats, make_postgres
 
 TEMPLATE = "bt_template"
+POSTGRES = pytest.StashKey[Postgres]()
 _Server = TypeVar("_Server")
 
 
-def _made_or_skipped(make: Callable[[], _Server]) -> _Server:
+def made_or_skipped(make: Callable[[], _Server]) -> _Server:
+    """Build a server; where its program is missing, fail in CI and skip by name elsewhere."""
     try:
         return make()
     except ServerMissing as error:
@@ -34,16 +36,17 @@ def _made_or_skipped(make: Callable[[], _Server]) -> _Server:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """A running cluster with a migrated template database; started when first asked for."""
-    server = _made_or_skipped(make_postgres)
-    try:
+def postgres(pytestconfig: pytest.Config) -> Postgres:
+    """A running cluster with a migrated template database; started when first asked for, one for the whole run."""
+    server = pytestconfig.stash.get(POSTGRES, None)
+    if server is None:
+        server = made_or_skipped(make_postgres)
+        pytestconfig.add_cleanup(server.destroy)
         server.start()
         administer(server, f"CREATE DATABASE {TEMPLATE}")
         apart(lambda: upgrade(server.url(TEMPLATE)))
-        yield server
-    finally:
-        server.destroy()
+        pytestconfig.stash[POSTGRES] = server
+    return server
 
 
 @pytest.fixture
@@ -102,7 +105,7 @@ async def store(unstarted_store: Store) -> AsyncIterator[Store]:
 @pytest.fixture
 def nats_server() -> Iterator[NatsServer]:
     """A nats-server of the test's own; it may be stopped, frozen and started again."""
-    server = _made_or_skipped(make_nats)
+    server = made_or_skipped(make_nats)
     try:
         server.start()
         yield server

@@ -489,3 +489,14 @@ async def test_what_a_commit_answered_every_later_read_sees(store: Store) -> Non
     for number in range(20):
         await store.commit(Changes(legs=[leg(float(number))]))
         assert len((await store.load()).legs) == number + 1
+
+
+async def test_a_stop_lets_what_is_under_way_end(store: Store) -> None:
+    commits = [asyncio.ensure_future(store.commit(Changes(legs=[leg(float(n))]))) for n in range(5)]
+    await asyncio.sleep(0)
+    await store.stop()
+    await asyncio.wait(commits)
+    answered = sum(commit.exception() is None for commit in commits)
+    assert all(isinstance(commit.exception(), StoreUnavailable | None) for commit in commits)
+    await store.start()
+    assert len((await store.load()).legs) == answered

@@ -1,0 +1,203 @@
+"""Copies of the database that can be kept, checked and put back.
+
+A backup is always one SQLite file with our schema, whichever database it was taken from, and may be put back into
+either. Taking one does not stop the service; putting one back replaces every row in one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, Table, delete, insert, select
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.core.errors import StoreUnavailable
+from app.storage.engine import Engines, database_url, open_engines, why_unavailable
+from app.storage.migrate import HEAD, migrate
+from app.storage.models import metadata
+from app.storage.writes import last_id, set_last_id
+
+ROWS_AT_ONCE = 2_000
+
+
+class BackupRefused(Exception):
+    """The file is damaged, is no backup of ours, or comes from a newer program."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """What a backup holds. ``rows`` by table."""
+
+    revision: str
+    rows: dict[str, int]
+
+
+async def backup(url: str, out: Path) -> BackupReport:
+    """Copy the database at ``url``, as of one moment, to the file ``out``, and verify the copy.
+
+    The file appears under its name only when it is whole, readable by its owner alone.
+
+    Raises:
+        ValueError: not a database URL.
+        StoreUnavailable: the database cannot be read, or the copy not written.
+    """
+    source = database_url(url)
+    with _translated():
+        _require_present(source)
+        with _beside(out) as partial:
+            engines = open_engines(source)
+            try:
+                if engines.dialect == "sqlite":
+                    await asyncio.to_thread(_copy_sqlite, str(source.database), partial)
+                else:
+                    await _copy_rows_out(engines, partial)
+            finally:
+                await engines.dispose()
+            report = await asyncio.to_thread(verify, partial)
+            _publish(partial, out)
+    return report
+
+
+def verify(file: Path) -> BackupReport:
+    """Read a backup through and count its rows.
+
+    Raises:
+        BackupRefused: damaged, not ours, or from a newer program.
+    """
+    if not file.is_file():
+        raise BackupRefused(f"there is no file {file}")
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            if found != "ok":
+                raise BackupRefused(f"{file} is damaged: {found}")
+            (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            counts = {name: _count(connection, name) for name in metadata.tables}
+    except (sqlite3.DatabaseError, TypeError) as error:
+        raise BackupRefused(f"{file} is not a backup of this program") from error
+    if revision > HEAD:  # revisions are numbered
+        raise BackupRefused(f"{file} has schema {revision}, this program knows up to {HEAD}")
+    return BackupReport(revision, counts)
+
+
+async def restore(url: str, file: Path) -> BackupReport:
+    """Replace everything in the database at ``url`` by what the backup holds, in one transaction.
+
+    The database is created and migrated if it is not there; an older backup is migrated on the way. Ids given since
+    the backup was taken are not given again. The service must not run: it would not notice.
+
+    Raises:
+        ValueError: not a database URL.
+        BackupRefused: the file cannot be used; nothing was changed.
+        StoreUnavailable: the database cannot be written; nothing was changed.
+    """
+    await asyncio.to_thread(verify, file)
+    with _translated(), tempfile.TemporaryDirectory(prefix="bt-restore-") as scratch:
+        copy = Path(scratch) / "backup.db"
+        await asyncio.to_thread(shutil.copyfile, file, copy)
+        async with _opened(f"sqlite+aiosqlite:///{copy}") as source, _opened(url) as target:
+            await migrate(source)
+            await migrate(target)
+            async with source.reader.begin() as reading, target.writer.begin() as writing:
+                await _replace_all(reading, writing)
+        return await asyncio.to_thread(verify, copy)
+
+
+def _require_present(source: URL) -> None:
+    # Opening the engines would make an empty one.
+    if source.drivername.startswith("sqlite") and not Path(str(source.database)).exists():
+        raise StoreUnavailable(f"there is no database {source.database}")
+
+
+def _copy_sqlite(database: str, out: Path) -> None:
+    # VACUUM INTO reads one snapshot while writers go on, and leaves a compact file without a WAL.
+    with closing(sqlite3.connect(database, timeout=30.0)) as connection:
+        connection.execute("VACUUM INTO ?", (str(out),))
+
+
+async def _copy_rows_out(engines: Engines, out: Path) -> None:
+    async with _opened(f"sqlite+aiosqlite:///{out}") as copy:
+        await migrate(copy)
+        async with engines.reader.begin() as reading, copy.writer.begin() as writing:
+            await _replace_all(reading, writing)
+    await asyncio.to_thread(_leave_wal, out)
+
+
+async def _replace_all(reading: AsyncConnection, writing: AsyncConnection) -> None:
+    for table in metadata.sorted_tables:
+        reached = await reading.run_sync(last_id, table)
+        await writing.execute(delete(table))
+        # A statement of its own: the ids that came with the rows are kept.
+        async with reading.stream(select(table).order_by(table.c.id)) as rows:
+            async for batch in rows.mappings().partitions(ROWS_AT_ONCE):
+                await writing.execute(insert(table), [dict(row) for row in batch])
+        await writing.run_sync(_raise_last_id, table, reached)
+
+
+def _raise_last_id(connection: Connection, table: Table, reached: int) -> None:
+    set_last_id(connection, table, max(reached, last_id(connection, table)))
+
+
+def _leave_wal(database: Path) -> None:
+    # Back to one plain file: a backup is copied about.
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+
+
+@asynccontextmanager
+async def _opened(url: str) -> AsyncIterator[Engines]:
+    engines = open_engines(database_url(url))
+    try:
+        yield engines
+    finally:
+        await engines.dispose()
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    # In the same directory, so that the final rename is one step; a directory of its own, so that nobody else looks.
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as scratch:
+        yield Path(scratch) / out.name
+
+
+def _publish(partial: Path, out: Path) -> None:
+    os.chmod(partial, 0o600)
+    _force_to_disk(partial)
+    os.replace(partial, out)
+    _force_to_disk(out.absolute().parent)
+
+
+def _force_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"the database cannot be copied: {error}") from error
+    except (SQLAlchemyError, OSError) as error:
+        reason = why_unavailable(error)
+        if reason is None:
+            raise
+        raise StoreUnavailable(reason) from error
+
+
+def _count(connection: sqlite3.Connection, table: str) -> int:
+    (count,) = connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()  # noqa: S608 - our own table names
+    return int(count)

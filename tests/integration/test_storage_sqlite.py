@@ -1,0 +1,217 @@
+"""SQLite as we set it up: no update is lost, and every way it can fail is survived."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import resource
+import sqlite3
+import stat
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from structlog.testing import capture_logs
+
+from app.core.errors import StoreUnavailable
+from app.ports.store import AuditFilter, Changes, Role
+from app.storage import engine as engine_module
+from app.storage.engine import database_url as parsed
+from app.storage.engine import open_engines
+from app.storage.migrate import upgrade
+from app.storage.models import users
+from app.storage.sql_store import SqlStore
+from tests.contract.fakes import SetClock, entry, leg, line
+
+TABLES = {"watchlist", "subscriptions", "atm_cache", "subscription_log", "users"}
+
+
+@pytest.fixture
+def path(sqlite_url: str) -> Path:
+    return Path(str(make_url(sqlite_url).database))
+
+
+@pytest.fixture
+async def store(sqlite_url: str, clock: SetClock) -> AsyncIterator[SqlStore]:
+    made = SqlStore(sqlite_url, clock)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def raise_versions(engine: AsyncEngine, times: int) -> None:
+    """Read, think, write: the pattern that loses updates where a transaction begins only at the write."""
+    for _ in range(times):
+        async with engine.begin() as connection:
+            found = (await connection.execute(select(users.c.token_version).where(users.c.id == 1))).scalar_one()
+            await asyncio.sleep(0.001)
+            await connection.execute(update(users).where(users.c.id == 1).values(token_version=found + 1))
+
+
+async def version(store: SqlStore) -> int:
+    user = await store.user_by_id(1)
+    assert user is not None
+    return user.token_version
+
+
+async def test_no_update_is_lost_between_a_read_and_its_write(store: SqlStore, sqlite_url: str) -> None:
+    await store.ensure_user(1)
+    two = [open_engines(parsed(sqlite_url)) for _ in range(2)]  # as two processes would
+    await asyncio.gather(*(raise_versions(engines.writer, 20) for engines in two for _ in range(4)))
+    for engines in two:
+        await engines.dispose()
+    assert await version(store) == 2 * 4 * 20
+
+
+async def test_the_drivers_defaults_do_lose_updates(store: SqlStore, sqlite_url: str) -> None:
+    # Shows that the test above can fail at all.
+    await store.ensure_user(1)
+    default = create_async_engine(sqlite_url)
+    await asyncio.gather(*(raise_versions(default, 20) for _ in range(4)))
+    await default.dispose()
+    assert await version(store) < 4 * 20
+
+
+async def test_every_connection_is_durable_and_readers_cannot_write(sqlite_url: str, store: SqlStore) -> None:
+    engines = open_engines(parsed(sqlite_url))
+    for engine, query_only in ((engines.writer, 0), (engines.reader, 1)):
+        async with engine.connect() as connection:
+            values = [
+                (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
+                for name in ("journal_mode", "synchronous", "busy_timeout", "query_only")
+            ]
+        assert values == ["wal", 2, 5000, query_only]
+    await engines.dispose()
+
+
+def test_the_users_own_command_shows_the_tables(sqlite_url: str, path: Path) -> None:
+    upgrade(sqlite_url)
+    with closing(sqlite3.connect(path)) as connection:
+        found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert found >= TABLES
+    try:
+        shown = subprocess.run(["sqlite3", str(path), ".tables"], capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        return
+    assert set(shown.stdout.split()) >= TABLES
+
+
+async def test_the_files_are_their_owners_alone(store: SqlStore, path: Path) -> None:
+    await store.add_user("asha", Role.ADMIN, "hash")
+    files = list(path.parent.glob("app.db*"))
+    assert {file.name for file in files} >= {"app.db", "app.db-wal"}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+async def test_a_lock_held_elsewhere_is_unavailable_until_it_is_gone(
+    sqlite_url: str, path: Path, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "LOCK_WAIT_S", 0.1)
+    store = SqlStore(sqlite_url, clock)
+    await store.start()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, capture_logs() as logs:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="locked"):
+                await store.commit(Changes(entries_added=[entry()]))
+            await store.load()  # readers do not mind
+        other.execute("ROLLBACK")
+        await store.commit(Changes(entries_added=[entry()]))
+    assert len((await store.load()).entries) == 1
+    await store.stop()
+    # A line per change, not per attempt.
+    assert [(row["event"], row["what"]) for row in logs] == [
+        ("store_unavailable", "write"),
+        ("store_available", "write"),
+    ]
+
+
+def size_of_wal(path: Path) -> int:
+    return Path(f"{path}-wal").stat().st_size
+
+
+async def test_a_full_disk_is_unavailable_until_there_is_room(store: SqlStore, path: Path) -> None:
+    await store.commit(Changes(entries_added=[entry()], legs=[leg()]))
+    before = await store.load()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = size_of_wal(path)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 8192, hard))  # the kernel now refuses to let files grow
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="disk"):
+                await store.commit(Changes(entries_added=[entry("TCS")], legs=[leg(float(n)) for n in range(2_000)]))
+            assert await store.load() == before
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    await store.commit(Changes(entries_added=[entry("TCS")], legs=[leg(float(n)) for n in range(2_000)]))
+    loaded = await store.load()
+    assert [row.symbol for row in loaded.entries] == ["RELIANCE", "TCS"]
+    assert len(loaded.legs) == 2_001  # one is leg(), whose strike is not below 2,000
+
+
+async def test_a_writer_and_a_reader_do_not_wait_for_each_other(store: SqlStore, sqlite_url: str) -> None:
+    await store.commit(Changes(legs=[leg()]))
+    engines = open_engines(parsed(sqlite_url))
+    async with engines.reader.begin() as reading:
+        first = (await reading.execute(select(users.c.id))).all()
+        await asyncio.wait_for(store.ensure_user(5), 2)
+        assert (await reading.execute(select(users.c.id))).all() == first == []
+    await engines.dispose()
+    assert await store.user_by_id(5) is not None
+
+
+async def test_a_commit_cut_short_is_whole_or_nothing_and_harms_no_other(store: SqlStore) -> None:
+    rng = random.Random(5)
+    for number in range(60):
+        symbol = f"S{number}"
+        changes = Changes(entries_added=[entry(symbol)], legs=[leg(token=f"{symbol}_{n}") for n in range(20)])
+        task = asyncio.ensure_future(store.commit(changes))
+        await asyncio.sleep(rng.uniform(0.0, 0.004))
+        task.cancel()
+        await asyncio.wait([task])
+        if task.cancelled() is False:
+            assert task.exception() is None
+    await store.commit(Changes(entries_added=[entry("LAST")], audit=[line()]))
+    loaded = await store.load()
+    symbols = {row.symbol for row in loaded.entries}
+    assert "LAST" in symbols
+    legs = [row.token.split("_")[0] for row in loaded.legs]
+    assert {symbol: legs.count(symbol) for symbol in set(legs)} == dict.fromkeys(symbols - {"LAST"}, 20)
+    assert len(await store.audit(AuditFilter())) == 1
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path, clock: SetClock) -> None:
+    wrong = tmp_path / "wrong.db"
+    wrong.write_bytes(b"this is not a database, it is a letter" * 100)
+    store = SqlStore(f"sqlite+aiosqlite:///{wrong}", clock)
+    with pytest.raises(StoreUnavailable, match="not a database"):
+        await store.start()
+    with pytest.raises(StoreUnavailable, match="not started"):
+        await store.ping()
+    assert wrong.read_bytes().startswith(b"this is not")
+
+
+async def test_a_directory_that_is_not_there_is_said(tmp_path: Path, clock: SetClock) -> None:
+    with pytest.raises(StoreUnavailable, match="No such file or directory"):
+        await SqlStore(f"sqlite+aiosqlite:///{tmp_path}/none/app.db", clock).start()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "app.db", "mysql://localhost/x", "sqlite+aiosqlite://", "sqlite:///:memory:", "sqlite+aiosqlite:///"]
+)
+def test_an_url_of_no_database_of_ours_is_refused(url: str, clock: SetClock) -> None:
+    with pytest.raises(ValueError, match=r"sqlite\+aiosqlite:///FILE"):
+        SqlStore(url, clock)
+
+
+async def test_an_unforeseen_error_of_the_database_is_not_hidden(store: SqlStore, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE atm_cache")
+    with pytest.raises(Exception, match="no such table") as failure:
+        await store.load()
+    assert not isinstance(failure.value, StoreUnavailable)
