@@ -68,19 +68,20 @@ def symbol_columns(rows: pl.DataFrame) -> dict[str, Column]:
             pl.len(),
             pl.col("bit").bitwise_or(),
         )
+        .with_row_index("number")
+        # Only a spot row has a name of the symbol itself; a contract's name is of that contract.
+        .with_columns(name=pl.when(pl.col("itype") <= int(Itype.EQUITY)).then("name").otherwise("symbol"))
         .collect()
     )
     flags = table["bit"].to_numpy()
     starts = np.concatenate((np.zeros(1, np.uint32), np.cumsum(table["len"].to_numpy(), dtype=np.uint32)))
-    # Only a spot row has a name of the symbol itself; a contract's name is of that contract.
-    names = table.select(pl.when(pl.col("itype") <= int(Itype.EQUITY)).then("name").otherwise("symbol"))
     return {
         "sym_start": starts,
         "sym_flags": flags,
         "sym_rank": _ranks(flags),
         "symbols": _lines(table["symbol"]),
-        "sym_names": _lines(names.to_series()),
-        **_words(table["upper"], names.to_series(), flags),
+        "sym_names": _lines(table["name"]),
+        **_words(table),
     }
 
 
@@ -95,19 +96,22 @@ def _ranks(flags: Column) -> Column:
     return ranks
 
 
-def _words(uppers: pl.Series, names: pl.Series, flags: Column) -> dict[str, Column]:
+def _words(table: pl.DataFrame) -> dict[str, Column]:
     """Sorted words of the display names of what people search, and the symbols that have each."""
-    searched = (flags & int(Lists.INDEX | Lists.SHARE)) != 0
     words = (
-        pl.DataFrame({"name": names, "sym": np.arange(len(names), dtype=np.uint32)})
-        .filter(pl.Series(searched))
-        .with_columns(word=pl.col("name").str.to_uppercase().str.extract_all(r"[A-Z0-9&]{2,}"))
+        table.lazy()
+        .filter((pl.col("bit") & int(Lists.INDEX | Lists.SHARE)) != 0)
+        .select(
+            sym="number",
+            word=pl.col("name").str.to_uppercase().str.extract_all(r"[A-Z0-9&]{2,}"),
+        )
         .explode("word")
         .drop_nulls("word")
         .unique(["word", "sym"])
         .group_by("word")
         .agg(pl.col("sym").sort())
         .sort("word")
+        .collect()
     )
     counts = words["sym"].list.len().to_numpy()
     return {
