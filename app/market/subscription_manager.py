@@ -14,7 +14,7 @@ from app.core.errors import CapacityExceeded, InstrumentUnknown, InvalidRequest,
 from app.core.ids import Exchange, InstrumentKey, InstrumentKind, OptionType, Tier, format_expiry
 from app.core.instruments import Instrument
 from app.market.eviction import Candidate, ChainKey, Victim, choose_victims
-from app.market.wishes import TIER_B_OWNER, Chain, Wire, Wish, WishBooks
+from app.market.wishes import TIER_B_OWNER, Chain, Claim, Wire, Wish, WishBooks
 from app.ports.clock import Clock
 from app.ports.feed import FeedLimits
 from app.ports.store import InstrumentType
@@ -235,6 +235,10 @@ class SubscriptionManager(WishBooks):
         self._taken_by_token = {t: owner for t, owner in self._taken_by_token.items() if owner in self._claims}
         self._changed_books()
         return count
+
+    def taken_by_token(self) -> list[Claim]:
+        """Wishes that came by token: no list knows them."""
+        return [self._claims[owner] for owner in self._taken_by_token.values() if owner in self._claims]
 
     def take_swept(self) -> list[Swept]:
         """Claims that ended here since the last call. One reader: the lists' owner."""

@@ -132,6 +132,14 @@ class WishBooks:
     def has_claim(self, owner: int) -> bool:
         return owner in self._claims
 
+    def claims(self) -> tuple[int, ...]:
+        """Every Tier A owner."""
+        return tuple(self._claims)
+
+    def is_claimed(self, chain: ChainKey) -> bool:
+        """Whether any Tier A owner holds the chain."""
+        return chain in self._chains
+
     def is_owned(self, key: InstrumentKey) -> bool:
         return key in self._wishes and key not in self._lingering
 
@@ -166,7 +174,7 @@ class WishBooks:
     def expire_lingering(self, limit: int = LINGER_SLICE) -> int:
         """Take what nobody asked for again off the wire, at most ``limit``; returns how many."""
         now = self._clock.monotonic()
-        over = []
+        over: list[InstrumentKey] = []
         for key, until in self._lingering.items():
             if until > now or len(over) == limit:
                 break

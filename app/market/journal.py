@@ -1,0 +1,165 @@
+"""Keeps the stored rows in step with the books: built into a use case's commit, or written behind within a second.
+
+The journal knows which instruments have a stored row. An instrument owned without a row gets one and a SUBSCRIBE line
+in the audit; a row without an owner goes, with an UNSUBSCRIBE line: so audit, rows and books agree however they came
+apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+
+from app.core.ids import InstrumentKey
+from app.core.instruments import Instrument
+from app.market.subscription_manager import SubscriptionManager
+from app.market.wishes import Wish
+from app.ports.clock import Clock
+from app.ports.store import AtmRow, AuditAction, AuditRow, Changes, EntryRow, LegRow, StoredState
+
+BATCH_ROWS = 400  # so that an add never waits long behind a batch
+WRITTEN_BEHIND = "books"
+
+
+class Journal:
+    """Which rows are stored, and which are out of date."""
+
+    def __init__(self, wishes: SubscriptionManager, clock: Clock, ws_id: Callable[[InstrumentKey], int | None]) -> None:
+        self._wishes = wishes
+        self._clock = clock
+        self._ws_id = ws_id
+        self._stored: dict[InstrumentKey, str] = {}
+        self._due: dict[InstrumentKey, None] = {}
+        self._reasons: dict[InstrumentKey, str] = {}
+        self._entries: dict[int, EntryRow] = {}
+        self._atm: dict[tuple[str, str, object], AtmRow] = {}
+
+    def loaded(self, state: StoredState) -> None:
+        """Rows found at start; those that turn out to have no owner are removed by :meth:`review`."""
+        self._stored = {leg.key: leg.token for leg in state.legs}
+
+    def review(self) -> None:
+        """Look at every stored row again: boot is over, or a day."""
+        self._due.update(dict.fromkeys(self._stored))
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._due or self._entries or self._atm or self._wishes.changed)
+
+    def note_reason(self, keys: Iterable[InstrumentKey], reason: str) -> None:
+        """Why rows that are written behind changed."""
+        self._reasons.update(dict.fromkeys(keys, reason))
+
+    def note_keys(self, keys: Iterable[InstrumentKey]) -> None:
+        """Something in their rows changed, such as the connection."""
+        self._due.update(dict.fromkeys(keys))
+
+    def note_entry(self, row: EntryRow) -> None:
+        self._entries[row.id] = row
+
+    def forget_entries(self, entry_ids: Iterable[int]) -> None:
+        for entry_id in entry_ids:
+            self._entries.pop(entry_id, None)
+
+    def note_atm(self, row: AtmRow) -> None:
+        self._atm[row.underlying_symbol, row.exchange, row.expiry] = row
+
+    # -- rows for a use case's own commit ----------------------------------------------------------------------------
+
+    def arriving(
+        self, instruments: Iterable[Instrument], action: AuditAction, reason: str
+    ) -> tuple[list[LegRow], list[AuditRow]]:
+        """Rows and audit lines of instruments that have no row yet."""
+        new = [each for each in instruments if each.key not in self._stored]
+        now = self._clock.now()
+        legs = [_leg(Wish(each, 0, now), None) for each in new]
+        return legs, [AuditRow(action, each.token, reason, now) for each in new]
+
+    def leaving(
+        self, instruments: Iterable[Instrument], action: AuditAction, reason: str
+    ) -> tuple[list[str], list[AuditRow]]:
+        """Tokens and audit lines of instruments whose row goes."""
+        gone = [each for each in instruments if each.key in self._stored]
+        now = self._clock.now()
+        return [each.token for each in gone], [AuditRow(action, each.token, reason, now) for each in gone]
+
+    def committed(self, arrived: Sequence[LegRow], gone: Iterable[Instrument]) -> None:
+        """A use case's commit came back."""
+        for each in gone:
+            self._stored.pop(each.key, None)
+        self._stored.update((leg.key, leg.token) for leg in arrived)
+
+    # -- rows written behind ---------------------------------------------------------------------------------------
+
+    def take(self) -> tuple[Changes, list[InstrumentKey]] | None:
+        """The next batch, and the keys it settles; None when all is stored.
+
+        Caller: commits it, then calls :meth:`settled`, or :meth:`failed`.
+        """
+        changed, self._wishes.changed = self._wishes.changed, set()
+        self._due.update(dict.fromkeys(changed))
+        keys = list(islice(self._due, BATCH_ROWS))
+        for key in keys:
+            del self._due[key]
+        legs: list[LegRow] = []
+        removed: list[str] = []
+        audit: list[AuditRow] = []
+        now = self._clock.now()
+        for key in keys:
+            wish, token = self._wishes.wish(key), self._stored.get(key)
+            if wish is not None:
+                legs.append(_leg(wish, self._ws_id(key)))
+                if token is None:
+                    audit.append(AuditRow(AuditAction.SUBSCRIBE, wish.instrument.token, self._reason(key, wish), now))
+            elif token is not None:
+                removed.append(token)
+                audit.append(AuditRow(AuditAction.UNSUBSCRIBE, token, self._reason(key, None), now))
+        entries, self._entries = self._entries, {}
+        atm, self._atm = self._atm, {}
+        changes = Changes(
+            entries_updated=tuple(entries.values()),
+            leg_tokens_removed=removed,
+            legs=legs,
+            atm=tuple(atm.values()),
+            audit=audit,
+        )
+        if not (entries or removed or legs or atm):
+            return None
+        return changes, keys
+
+    def settled(self, changes: Changes, keys: Iterable[InstrumentKey]) -> None:
+        """The batch is stored."""
+        written = {leg.key: leg.token for leg in changes.legs}
+        removed = set(changes.leg_tokens_removed)
+        for key in keys:
+            if self._stored.get(key) in removed:
+                del self._stored[key]
+            self._reasons.pop(key, None)
+        self._stored.update(written)
+
+    def failed(self, changes: Changes, keys: Iterable[InstrumentKey]) -> None:
+        """The batch is not stored: it comes again, newer values first."""
+        self._due = dict.fromkeys(keys) | self._due
+        self._entries = {row.id: row for row in changes.entries_updated} | self._entries
+        for row in changes.atm:
+            self._atm.setdefault((row.underlying_symbol, row.exchange, row.expiry), row)
+
+    def _reason(self, key: InstrumentKey, wish: Wish | None) -> str:
+        if reason := self._reasons.get(key):
+            return reason
+        return WRITTEN_BEHIND if wish is None else f"{WRITTEN_BEHIND}: {wish.tier}"
+
+
+def _leg(wish: Wish, ws_id: int | None) -> LegRow:
+    each = wish.instrument
+    return LegRow(
+        token=each.token,
+        key=each.key,
+        symbol=each.symbol,
+        expiry=each.expiry,
+        strike=each.strike,
+        option_type=each.option_type,
+        tier=wish.tier,
+        subscribed_at=wish.since,
+        ws_id=ws_id,
+    )

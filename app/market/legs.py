@@ -1,0 +1,190 @@
+"""From words to instruments: what a wish for a symbol comes to. Reads registry, windows and spots; changes nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import date
+from typing import Protocol
+
+from app.core.errors import ExpiryUnknown, InstrumentUnknown, InvalidRequest, SpotUnknown
+from app.core.ids import Exchange, InstrumentKey, OptionType, format_expiry, parse_expiry
+from app.core.instruments import Instrument
+from app.market.atm_engine import INDEX_STRIKES, STOCK_STRIKES, ATMEngine, CachedWindow, ChainId, LadderLike
+from app.market.entries import MissingLeg, Wanted
+from app.market.eviction import ChainKey
+from app.ports.store import InstrumentType
+
+STRIKES_OF = {
+    InstrumentType.STOCK_OPTION: STOCK_STRIKES,
+    InstrumentType.INDEX_OPTION: INDEX_STRIKES,
+    InstrumentType.COMMODITY_OPTION: INDEX_STRIKES,
+}
+NOT_LISTED = "not listed"
+
+
+class Universe(Protocol):
+    """The part of the instrument registry that wishes need."""
+
+    @property
+    def revision(self) -> int: ...
+    def get(self, key: InstrumentKey) -> Instrument | None: ...
+    def resolve_symbol(self, text: str) -> str: ...
+    def expiries(self, symbol: str, exchange: str | None = None) -> list[date]: ...
+    def ladder(self, symbol: str, expiry: date | str, exchange: str | None = None) -> LadderLike: ...
+    def futures(self, symbol: str, exchange: str | None = None) -> list[Instrument]: ...
+    def cash(self, symbol: str, exchange: str | None = None) -> Instrument | None: ...
+    def index(self, symbol: str) -> Instrument | None: ...
+    def spot_of(self, symbol: str, expiry: date | None, exchange: str | None = None) -> Instrument | None: ...
+
+
+class Spots(Protocol):
+    """The part of the board that windows need."""
+
+    def last_price(self, key: InstrumentKey) -> float | None: ...
+
+
+class LegFinder:
+    """Resolves wishes, new and stored alike."""
+
+    def __init__(self, universe: Universe, engine: ATMEngine, spots: Spots) -> None:
+        self._universe = universe
+        self._engine = engine
+        self._spots = spots
+
+    def find(
+        self,
+        symbol: str,
+        expiry: str | date | None,
+        instrument_type: InstrumentType,
+        spot: float | None = None,
+        exchange: str | None = None,
+    ) -> Wanted:
+        """What a request comes to; a given ``spot`` wins over the live one. A cash line has no expiry: one is ignored.
+
+        Raises:
+            InstrumentUnknown, ExpiryUnknown: not listed.
+            InvalidRequest: the type does not fit the symbol, or ``spot`` is no price.
+            SpotUnknown: an option chain without a price.
+        """
+        if spot is not None and not (math.isfinite(spot) and spot > 0.0):
+            raise InvalidRequest(f"underlying_ltp must be a price above zero, not {spot}", field="underlying_ltp")
+        name = self._universe.resolve_symbol(symbol)
+        if instrument_type is InstrumentType.EQUITY:
+            return self._cash(name, exchange)
+        if instrument_type is InstrumentType.FUTURE:
+            return self._future(name, expiry, exchange)
+        ladder = self.ladder(name, expiry, exchange)
+        self._require_fit(ladder, instrument_type)
+        return self.cut(ladder, instrument_type, self._require_spot(ladder, spot))
+
+    def again(self, chain: ChainKey, centre: float | None) -> Wanted | None:
+        """What a stored wish comes to now; None if it is no longer listed, or nobody knows where its window was.
+
+        The live spot decides where it is known, else the stored centre.
+        """
+        try:
+            if chain.instrument_type is InstrumentType.EQUITY:
+                return self._cash(chain.symbol, chain.exchange)
+            if chain.instrument_type is InstrumentType.FUTURE:
+                return self._future(chain.symbol, chain.expiry, chain.exchange)
+            ladder = self.ladder(chain.symbol, chain.expiry, chain.exchange)
+        except (InstrumentUnknown, ExpiryUnknown):
+            return None
+        spot = self.spot(chain) or centre
+        return None if spot is None else self.cut(ladder, chain.instrument_type, spot)
+
+    def spot(self, chain: ChainKey) -> float | None:
+        """The live price of a chain's underlying, in rupees."""
+        instrument = self._universe.spot_of(chain.symbol, chain.expiry, chain.exchange)
+        return None if instrument is None else self._spots.last_price(instrument.key)
+
+    def ladder(self, symbol: str, expiry: str | date | None, exchange: str | None) -> LadderLike:
+        """The chain as listed; without an expiry the nearest one. Raises as :meth:`find`."""
+        if expiry is None:
+            listed = self._universe.expiries(symbol, exchange)
+            if not listed:
+                where = f" on {exchange}" if exchange else ""
+                raise InstrumentUnknown(f"{symbol} has no options{where}", symbol=symbol)
+            expiry = listed[0]
+        return self._universe.ladder(symbol, expiry, exchange)
+
+    def type_of(self, ladder: LadderLike) -> InstrumentType:
+        """What kind of option chain it is."""
+        if ladder.exchange is Exchange.MCX:
+            return InstrumentType.COMMODITY_OPTION
+        is_index = self._universe.index(ladder.symbol) is not None
+        return InstrumentType.INDEX_OPTION if is_index else InstrumentType.STOCK_OPTION
+
+    def symbol(self, text: str) -> str:
+        """Dhan's symbol for what a person wrote. Raises ``InstrumentUnknown``."""
+        return self._universe.resolve_symbol(text)
+
+    def nearest_expiry(self, chain: ChainKey, from_day: date) -> date | None:
+        """The nearest expiry of a chain's kind that is listed from a day on, for one that is over by then."""
+        if chain.instrument_type is InstrumentType.FUTURE:
+            listed = [each.expiry for each in self._universe.futures(chain.symbol, chain.exchange)]
+        else:
+            listed = list(self._universe.expiries(chain.symbol, chain.exchange))
+        return next((day for day in listed if day is not None and day >= from_day), None)
+
+    def cut(self, ladder: LadderLike, instrument_type: InstrumentType, spot: float) -> Wanted:
+        """The legs of the window around ``spot``."""
+        chain = ChainId(ladder.symbol, ladder.expiry, ladder.exchange)
+        return self.of_window(self._engine.preview(chain, spot, STRIKES_OF[instrument_type]), instrument_type)
+
+    def of_window(self, window: CachedWindow, instrument_type: InstrumentType) -> Wanted:
+        """The legs of a window, strike by strike, call before put."""
+        ladder, lo, hi = window.ladder, window.window.lo, window.window.hi
+        legs: list[Instrument] = []
+        missing: list[MissingLeg] = []
+        for place in range(lo, hi):
+            for option_type, keys in ((OptionType.CE, ladder.ce), (OptionType.PE, ladder.pe)):
+                key = keys[place]
+                instrument = None if key is None else self._universe.get(key)
+                if instrument is None:
+                    missing.append(MissingLeg(ladder.strikes[place], option_type, NOT_LISTED))
+                else:
+                    legs.append(instrument)
+        chain = ChainKey(ladder.exchange, ladder.symbol, ladder.expiry, instrument_type)
+        return Wanted(chain, tuple(legs), tuple(missing), window)
+
+    def _cash(self, symbol: str, exchange: str | None) -> Wanted:
+        line = self._universe.cash(symbol, exchange)
+        if line is None:
+            what = "is an index and" if self._universe.index(symbol) else f"on {exchange}" if exchange else ""
+            raise InstrumentUnknown(f"{symbol} {what} has no cash line".replace("  ", " "), symbol=symbol)
+        return Wanted(ChainKey(line.exchange, line.symbol, None, InstrumentType.EQUITY), (line,))
+
+    def _future(self, symbol: str, expiry: str | date | None, exchange: str | None) -> Wanted:
+        futures = self._universe.futures(symbol, exchange)
+        if not futures:
+            raise InstrumentUnknown(f"{symbol} has no futures{f' on {exchange}' if exchange else ''}", symbol=symbol)
+        chosen = futures[0] if expiry is None else _expiring(futures, expiry)
+        return Wanted(ChainKey(chosen.exchange, chosen.symbol, chosen.expiry, InstrumentType.FUTURE), (chosen,))
+
+    def _require_fit(self, ladder: LadderLike, asked: InstrumentType) -> None:
+        fitting = self.type_of(ladder)
+        if asked is not fitting:
+            raise InvalidRequest(
+                f"options on {ladder.symbol} are {fitting}, not {asked}", field="instrument_type", fitting=str(fitting)
+            )
+
+    def _require_spot(self, ladder: LadderLike, given: float | None) -> float:
+        kind = self.type_of(ladder)
+        spot = given or self.spot(ChainKey(ladder.exchange, ladder.symbol, ladder.expiry, kind))
+        if spot is None:
+            raise SpotUnknown(f"no price of {ladder.symbol} yet and no underlying_ltp given", symbol=ladder.symbol)
+        return spot
+
+
+def _expiring(futures: Sequence[Instrument], expiry: str | date) -> Instrument:
+    valid = [format_expiry(each.expiry) for each in futures if each.expiry]
+    try:
+        day = expiry if isinstance(expiry, date) else parse_expiry(expiry)
+    except ValueError as error:
+        raise ExpiryUnknown(str(error), valid=valid) from None
+    for each in futures:
+        if each.expiry == day:
+            return each
+    raise ExpiryUnknown(f"{futures[0].symbol} has no future that expires on {format_expiry(day)}", valid=valid)

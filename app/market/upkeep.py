@@ -1,0 +1,315 @@
+"""What happens to lists by itself: restart, returns after eviction, windows that follow, end of day."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+
+from app.core.errors import AlreadyExists, TerminalError
+from app.core.ids import InstrumentKey, format_expiry
+from app.core.instruments import Instrument
+from app.core.sessions import LOOK_AHEAD_DAYS, Calendar
+from app.market.atm_engine import COOLDOWN_MS, Window, has_moved
+from app.market.entries import Entry, Wanted, identity
+from app.market.events import Event
+from app.market.eviction import ChainKey
+from app.market.lists import Desk, Lists, epoch_ms, name_of
+from app.ports.store import (
+    DEFAULT_LIST,
+    AuditAction,
+    AuditRow,
+    Changes,
+    EntryRow,
+    EntryState,
+    StoredState,
+)
+
+KEPT_REASON = "end of day; returns with the next session"
+NO_LONGER_LISTED = "no longer listed"
+NO_ROOM = "no room at start"
+SLICE = 1_000  # instruments released before others get a turn
+FOLLOW_SLICE = 500  # windows looked at before others get a turn
+
+
+class Upkeep(Lists):
+    """The entries' life between two requests."""
+
+    def __init__(self, desk: Desk, *, keep_at_end_of_day: bool = False) -> None:
+        super().__init__(desk)
+        self._keeps = keep_at_end_of_day
+        self._known_users: set[int] = set()
+
+    # -- start -----------------------------------------------------------------------------------------------------
+
+    def restore(self, state: StoredState) -> None:
+        """Rebuild the wishes from the store: the same path after a clean stop and after a crash.
+
+        The most recently used come first; what has no room is shown as evicted.
+        """
+        self._journal.loaded(state)
+        since = {leg.key: leg.subscribed_at for leg in state.legs}
+        for row in sorted(state.entries, key=lambda each: each.last_used_at, reverse=True):
+            self._restore_entry(row, since)
+        self._log.info("lists restored", entries=len(self.book), instruments=self._wishes.total)
+
+    def _restore_entry(self, row: EntryRow, since: Mapping[InstrumentKey, datetime]) -> None:
+        chain = ChainKey(row.exchange, row.symbol, row.expiry, row.instrument_type)
+        wanted = self._finder.again(chain, row.centre)
+        entry = self._remember(row, wanted or Wanted(chain, ()))
+        if row.state is EntryState.EVICTED:
+            entry.sleeps = row.state_reason == KEPT_REASON
+            self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=True)
+        elif wanted is None:
+            self._suspend(entry, NO_LONGER_LISTED)
+        elif not self._wishes.restore(entry.id, chain, wanted.legs, epoch_ms(row.last_used_at)):
+            self._suspend(entry, NO_ROOM)
+        for each in entry.legs:
+            if each.key in since:
+                self._wishes.subscribed_since(each.key, since[each.key])
+
+    def _suspend(self, entry: Entry, reason: str) -> None:
+        """Mark an entry whose claim is gone; written behind."""
+        entry.row = self._suspended(entry, reason)
+        self._journal.note_entry(entry.row)
+
+    def settle_swept(self) -> int:
+        """Bring the lists in line with claims that ended in the books alone (wishes by token evict too)."""
+        swept = self._wishes.take_swept()
+        for each in swept:
+            self._journal.note_reason((instrument.key for instrument in each.freed), each.reason)
+            entry = self.book.get(each.owner)
+            if entry is None or not entry.is_active:
+                continue
+            self._suspend(entry, each.reason)
+            if each.evicted:
+                self._tell(
+                    "evicted", entry.row.user_id, entry.chain, legs=len(each.freed), reason=each.reason, by="other"
+                )
+        return len(swept)
+
+    # -- windows ---------------------------------------------------------------------------------------------------
+
+    async def follow_spots(self) -> int:
+        """Move the windows of entries whose spot has left them; returns how many moved."""
+        spots: dict[ChainKey, float | None] = {}
+        moved = 0
+        for number, entry in enumerate(list(self.book)):
+            if number % FOLLOW_SLICE == FOLLOW_SLICE - 1:
+                await asyncio.sleep(0)
+            if entry.window is None or not entry.is_active or self.book.get(entry.id) is not entry:
+                continue
+            if entry.chain not in spots:
+                spots[entry.chain] = self._finder.spot(entry.chain)
+            moved += self._follow(entry, spots[entry.chain])
+        return moved
+
+    def _follow(self, entry: Entry, spot: float | None) -> bool:
+        window = entry.window
+        if window is None or spot is None or entry.reference is None:
+            return False
+        judged = Window(window.window.lo, window.window.hi, window.window.atm, entry.reference)
+        now_ms = self._clock.now_ms()
+        if not has_moved(judged, spot, window.ladder.step) or now_ms - entry.moved_ms < COOLDOWN_MS:
+            return False
+        wanted = self._finder.cut(window.ladder, entry.chain.instrument_type, spot)
+        old = {each.key for each in entry.legs}
+        new = {each.key for each in wanted.legs}
+        self._journal.note_reason(old ^ new, f"window of {name_of(entry.chain)} moved")
+        if not self._wishes.move(entry.id, [each for each in wanted.legs if each.key not in old], old - new):
+            return False
+        self._centre(entry, wanted)
+        centre = None if wanted.window is None else wanted.window.atm_strike
+        entry.row = replace(entry.row, centre=centre)
+        self._journal.note_entry(entry.row)
+        if old != new:
+            self._tell("window_moved", entry.row.user_id, entry.chain, atm_strike=centre, underlying_ltp=spot)
+        return old != new
+
+    # -- returns ---------------------------------------------------------------------------------------------------
+
+    def due_back(self, *, has_room: bool) -> ChainKey | None:
+        """The chain that should return next: kept ones at their session, evicted ones when there is room."""
+        waking = [each for each in self.book if each.sleeps and self._session_began_since(each)]
+        waiting = [each for each in self.book if has_room and self._may_return(each)]
+        chosen = max(waking or waiting, key=lambda each: each.used_ms, default=None)
+        return None if chosen is None else chosen.chain
+
+    def _may_return(self, entry: Entry) -> bool:
+        reason = entry.row.state_reason or ""
+        was_evicted = "evicted" in reason or reason == NO_ROOM
+        return not entry.is_active and not entry.sleeps and was_evicted and not self._is_over(entry)
+
+    def _is_over(self, entry: Entry) -> bool:
+        return entry.row.expiry is not None and entry.row.expiry < self._today()
+
+    def _session_began_since(self, entry: Entry) -> bool:
+        """Whether a session of the entry's exchange has begun since it was put to sleep."""
+        asleep_since, now = entry.row.state_at, self._clock.now()
+        if asleep_since is None or not entry.legs:
+            return asleep_since is None
+        return _first_opening(self._calendar, entry.legs[0], asleep_since) <= now
+
+    async def bring_back(self, chain: ChainKey) -> bool:
+        """Return the evicted entries of a chain, at nobody's cost; False where there is no room after all.
+
+        Raises:
+            StoreUnavailable: nothing has changed.
+        """
+        return await self._in_turn(self._bring_back(chain))
+
+    async def _bring_back(self, chain: ChainKey) -> bool:
+        entries = [each for each in self.book.of_chain(chain) if each.sleeps or self._may_return(each)]
+        returned = False
+        for entry in entries:
+            wanted = self._finder.again(chain, entry.row.centre)
+            if wanted is None:
+                entry.sleeps = False
+                self._suspend(entry, NO_LONGER_LISTED)
+                continue
+            returned |= await self._bring_back_entry(entry, wanted)
+        return returned
+
+    async def _bring_back_entry(self, entry: Entry, wanted: Wanted) -> bool:
+        if not self._wishes.restore(entry.id, entry.chain, wanted.legs, entry.used_ms):
+            return False
+        row = self._active_row(entry.row, wanted, used=False)
+        legs, audit = self._journal.arriving(wanted.legs, AuditAction.RESTORE, f"{name_of(entry.chain)} is back")
+        try:
+            await self._store.commit(Changes(entries_updated=[row], legs=legs, audit=audit))
+        except BaseException:
+            self._wishes.release(entry.id)
+            self._wishes.set_evicted((each.key for each in wanted.legs), is_evicted=True)
+            raise
+        self._journal.committed(legs, ())
+        entry.row, entry.sleeps = row, False
+        self._centre(entry, wanted)
+        self._tell("restored", row.user_id, entry.chain, legs=len(wanted.legs))
+        return True
+
+    # -- end of day ------------------------------------------------------------------------------------------------
+
+    async def end_of_day(self, mark: str, added_before: datetime, exchanges: Collection[str]) -> int | None:
+        """Clear every list of those exchanges, once: entries added before the moment, whatever their state.
+
+        ``mark`` names the day's end in the store; returns how many instruments left, or None if it was done before.
+        With lists kept, entries stay, release their legs until the next session, and roll on to a living expiry.
+
+        Raises:
+            StoreUnavailable: nothing has changed; try again.
+        """
+        return await self._in_turn(self._end_of_day(mark, added_before, frozenset(map(str, exchanges))))
+
+    async def _end_of_day(self, mark: str, added_before: datetime, exchanges: frozenset[str]) -> int | None:
+        if await self._store.was_done(mark):
+            return None
+        due = [each for each in self.book if each.row.exchange in exchanges and each.row.added_at < added_before]
+        kept = [each for each in due if self._keeps and each.row.list_name == DEFAULT_LIST]
+        removed = [each for each in due if each not in kept] if kept else due
+        by_token = [each for each in self._wishes.taken_by_token() if each.chain.exchange in exchanges]
+        rolled = {each.id: self._rolled(each) for each in kept}
+        merged = _same_identity(rolled.values())
+        removed = [*removed, *(each for each in kept if each.id in merged)]
+        rows = [row for row in rolled.values() if row.id not in merged]
+        owners = [each.id for each in due] + [each.owner for each in by_token]
+        freed = self._wishes.would_free(owners)
+        tokens, audit = self._journal.leaving(freed, AuditAction.EOD_CLEANUP, mark)
+        summary = f"{mark}: {len(removed)} entries cleared, {len(rows)} kept, {len(freed)} instruments released"
+        head = AuditRow(AuditAction.EOD_CLEANUP, "*", summary, self._clock.now())
+        try:
+            await self._store.commit(
+                Changes(
+                    once=mark,
+                    entries_removed=[each.id for each in removed],
+                    entries_updated=rows,
+                    leg_tokens_removed=tokens,
+                    audit=[head, *audit],
+                )
+            )
+        except AlreadyExists:
+            return None
+        self._journal.committed((), freed)
+        await self._let_go(owners)
+        self._drop_entries(removed)
+        for row in rows:
+            self._put_to_sleep(row)
+        self._tell_end_of_day(exchanges, len(removed), rows, [each for each in kept if each.id not in merged], freed)
+        return len(freed)
+
+    async def _let_go(self, owners: Sequence[int]) -> None:
+        """Release many owners without holding everything else up."""
+        since_pause = 0
+        for owner in owners:
+            since_pause += len(self._wishes.release(owner))
+            if since_pause >= SLICE:
+                since_pause = 0
+                await asyncio.sleep(0)
+
+    def _rolled(self, entry: Entry) -> EntryRow:
+        """The kept row: asleep until its next session, on the nearest listed expiry if its own is over by then."""
+        row = self._suspended(entry, KEPT_REASON)
+        next_day = self._today() + timedelta(days=1)
+        if row.expiry is None or row.expiry >= next_day:
+            return row
+        try:
+            nearest = self._finder.nearest_expiry(entry.chain, from_day=next_day)
+        except TerminalError:
+            nearest = None
+        return row if nearest is None else replace(row, expiry=nearest)
+
+    def _put_to_sleep(self, row: EntryRow) -> None:
+        chain = ChainKey(row.exchange, row.symbol, row.expiry, row.instrument_type)
+        entry = self._remember(row, self._finder.again(chain, row.centre) or Wanted(chain, ()))
+        entry.sleeps = True
+
+    def _tell_end_of_day(
+        self,
+        exchanges: Iterable[str],
+        cleared: int,
+        rows: Sequence[EntryRow],
+        before: Sequence[Entry],
+        freed: Sequence[Instrument],
+    ) -> None:
+        old = {each.id: each.chain.expiry for each in before}
+        rolled = [
+            {"user_id": row.user_id, "symbol": row.symbol, "from": _text(old[row.id]), "to": _text(row.expiry)}
+            for row in rows
+            if row.id in old and old[row.id] != row.expiry
+        ]
+        data: dict[str, object] = {
+            "exchanges": sorted(exchanges),
+            "cleared": cleared,
+            "kept": len(rows),
+            "released": len(freed),
+            "rolled": rolled,
+        }
+        self._notify(Event("eod", self._clock.now_ms(), None, data))
+
+    def _today(self) -> date:
+        return self._clock.now().astimezone(self._calendar.zone).date()
+
+
+def _text(expiry: date | None) -> str | None:
+    return None if expiry is None else format_expiry(expiry)
+
+
+def _same_identity(rows: Iterable[EntryRow]) -> set[int]:
+    """Rows that would fall together with another after rolling: the later ones."""
+    seen: set[object] = set()
+    twice: set[int] = set()
+    for row in rows:
+        if identity(row) in seen:
+            twice.add(row.id)
+        seen.add(identity(row))
+    return twice
+
+
+def _first_opening(calendar: Calendar, instrument: Instrument, after: datetime) -> datetime:
+    """When the instrument's next session opens; far off if the calendar knows none."""
+    day = after.astimezone(calendar.zone).date()
+    for ahead in range(LOOK_AHEAD_DAYS):
+        for session in calendar.sessions(instrument.key.segment, day + timedelta(days=ahead)):
+            if session.open > after:
+                return session.open
+    return after + timedelta(days=LOOK_AHEAD_DAYS)

@@ -1,0 +1,342 @@
+"""Use cases on users' lists: resolve, admit, store, wish. What is answered with success is durable."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from datetime import date
+
+from app.core.errors import AlreadyExists, AlreadyInWatchlist, ExpiryUnknown, NotInWatchlist
+from app.core.ids import InstrumentKey, format_expiry, parse_expiry
+from app.market.atm_engine import ChainId
+from app.market.entries import AddResult, ChainResult, Entry, EntryView, RemoveResult, Wanted
+from app.market.eviction import ChainKey
+from app.market.lists import Desk, name_of
+from app.market.upkeep import Upkeep
+from app.ports.store import (
+    DEFAULT_LIST,
+    EXPLICIT_LIST,
+    AuditAction,
+    Changes,
+    EntryRow,
+    InstrumentType,
+)
+
+__all__ = ["Desk", "WatchlistManager"]
+
+ON_SCREEN_PINS_PER_CLIENT = 4  # so many of a client's chains are protected by being on its screen
+USE_STORED_EVERY_MS = 15_000  # last use is written at most so often per entry
+OPTION_TYPES = (InstrumentType.STOCK_OPTION, InstrumentType.INDEX_OPTION, InstrumentType.COMMODITY_OPTION)
+
+
+class WatchlistManager(Upkeep):
+    """Users' lists and explicit chains. Reads are synchronous, from the mirror; writes take turns."""
+
+    # -- endpoint 1 and 2 --------------------------------------------------------------------------------------------
+
+    async def add(
+        self,
+        user_id: int,
+        symbol: str,
+        expiry: str | date | None,
+        instrument_type: InstrumentType,
+        underlying_ltp: float | None = None,
+        *,
+        exchange: str | None = None,
+    ) -> AddResult:
+        """Put a chain, a future or a cash line on the user's list and subscribe it whole.
+
+        Without an expiry the nearest listed one is meant. An entry that was evicted is taken back in.
+
+        Raises:
+            InstrumentUnknown, ExpiryUnknown, InvalidRequest, SpotUnknown: see :meth:`LegFinder.find`.
+            AlreadyInWatchlist, CapacityExceeded, StoreUnavailable: nothing has changed.
+        """
+        return await self._in_turn(self._add(user_id, symbol, expiry, instrument_type, underlying_ltp, exchange))
+
+    async def _add(
+        self,
+        user_id: int,
+        symbol: str,
+        expiry: str | date | None,
+        instrument_type: InstrumentType,
+        underlying_ltp: float | None,
+        exchange: str | None,
+    ) -> AddResult:
+        wanted = self._finder.find(symbol, expiry, instrument_type, underlying_ltp, exchange)
+        chain = wanted.chain
+        held = self.book.find(user_id, DEFAULT_LIST, chain.symbol, chain.expiry, instrument_type)
+        if held is not None and held.is_active:
+            raise AlreadyInWatchlist(f"{name_of(chain)} is in the watchlist of user {user_id} already")
+        entry, result = await self._take_in(user_id, DEFAULT_LIST, wanted, held)
+        return AddResult(
+            entry=self.view(entry),
+            message=f"{name_of(chain)} added, {len(wanted.legs)} instruments subscribed",
+            legs=wanted.legs,
+            missing=wanted.missing,
+            window=wanted.window,
+            evicted=result.evicted,
+            revision=result.revision,
+        )
+
+    async def remove(self, user_id: int, symbol: str, expiry: str | date | None = None) -> RemoveResult:
+        """Take a symbol off the user's list: the entries of one expiry, or without one all entries of the symbol.
+
+        Raises:
+            NotInWatchlist: there is none.
+            StoreUnavailable: nothing has changed.
+        """
+        return await self._in_turn(self._remove(user_id, symbol, expiry))
+
+    async def _remove(self, user_id: int, symbol: str, expiry: str | date | None) -> RemoveResult:
+        name = self._finder.symbol(symbol)
+        day = _day(expiry)
+        entries = [
+            each
+            for each in self.book.of_user(user_id)
+            if each.row.symbol == name and (day is None or each.row.expiry == day)
+        ]
+        if not entries:
+            what = name if day is None else f"{name} {format_expiry(day)}"
+            raise NotInWatchlist(f"{what} is not in the watchlist of user {user_id}", symbol=name)
+        views = tuple(self.view(each) for each in entries)
+        freed = await self._delete(entries, AuditAction.UNSUBSCRIBE, f"removed by user {user_id}")
+        message = f"{', '.join(name_of(each.chain) for each in entries)} removed, {freed} instruments unsubscribed"
+        return RemoveResult(message, views, freed, self._wishes.revision)
+
+    # -- endpoint 3 ------------------------------------------------------------------------------------------------
+
+    def entries(self, user_id: int) -> list[EntryView]:
+        """The user's list, in the order of adding."""
+        return [self.view(each) for each in self.book.of_user(user_id)]
+
+    def explicit_entries(self, user_id: int) -> list[EntryView]:
+        """Chains that the user took without putting them on the list."""
+        return [self.view(each) for each in self.book.of_user(user_id, EXPLICIT_LIST)]
+
+    # -- endpoint 5 ------------------------------------------------------------------------------------------------
+
+    async def subscribe_chain(
+        self,
+        user_id: int,
+        symbol: str,
+        expiry: str | date,
+        underlying_ltp: float | None = None,
+        *,
+        exchange: str | None = None,
+    ) -> ChainResult:
+        """Subscribe an option chain for its caller without a list; again re-centres that caller's window only.
+
+        Raises:
+            InstrumentUnknown, ExpiryUnknown, InvalidRequest, SpotUnknown, CapacityExceeded, StoreUnavailable: as add.
+        """
+        return await self._in_turn(self._subscribe_chain(user_id, symbol, expiry, underlying_ltp, exchange))
+
+    async def _subscribe_chain(
+        self, user_id: int, symbol: str, expiry: str | date, underlying_ltp: float | None, exchange: str | None
+    ) -> ChainResult:
+        ladder = self._finder.ladder(self._finder.symbol(symbol), expiry, exchange)
+        kind = self._finder.type_of(ladder)
+        wanted = self._finder.find(ladder.symbol, ladder.expiry, kind, underlying_ltp, ladder.exchange)
+        held = self.book.find(user_id, EXPLICIT_LIST, ladder.symbol, ladder.expiry, kind)
+        _, result = await self._take_in(user_id, EXPLICIT_LIST, wanted, held)
+        return replace(result, message=f"{len(wanted.legs)} instruments of {name_of(wanted.chain)} subscribed")
+
+    async def release_chain(
+        self, user_id: int, symbol: str, expiry: str | date, *, exchange: str | None = None
+    ) -> ChainResult:
+        """Give an explicitly subscribed chain back.
+
+        Raises:
+            NotInWatchlist: this caller has not subscribed it.
+            StoreUnavailable: nothing has changed.
+        """
+        return await self._in_turn(self._release_chain(user_id, symbol, expiry, exchange))
+
+    async def _release_chain(self, user_id: int, symbol: str, expiry: str | date, exchange: str | None) -> ChainResult:
+        name, day = self._finder.symbol(symbol), _day(expiry)
+        entries = [
+            each
+            for each in self.book.of_user(user_id, EXPLICIT_LIST)
+            if (each.row.symbol, each.row.expiry) == (name, day) and exchange in (None, each.row.exchange)
+        ]
+        if not entries or day is None:
+            raise NotInWatchlist(f"user {user_id} has not subscribed the chain {name} {expiry}", symbol=name)
+        freed = await self._delete(entries, AuditAction.UNSUBSCRIBE, f"released by user {user_id}")
+        message = f"{name_of(entries[0].chain)} released, {freed} instruments unsubscribed"
+        return ChainResult(name, entries[0].row.exchange, day, message, released=freed, revision=self._wishes.revision)
+
+    # -- endpoints 13 and 14 -----------------------------------------------------------------------------------------
+
+    async def clear(self, user_id: int | None) -> int:
+        """Empty one user's list, or everybody's; explicit chains stay. Returns how many entries there were."""
+        return await self._in_turn(self._clear(user_id))
+
+    async def _clear(self, user_id: int | None) -> int:
+        entries = [
+            each for each in self.book if each.row.list_name == DEFAULT_LIST and user_id in (None, each.row.user_id)
+        ]
+        if entries:
+            await self._delete(entries, AuditAction.UNSUBSCRIBE, "watchlists cleared")
+        return len(entries)
+
+    async def unsubscribe_all_tier_a(self, reason: str = "all Tier A unsubscribed") -> int:
+        """Release every Tier A instrument. Lists stay and show why; adding an entry again takes it back.
+
+        Returns how many instruments left.
+        """
+        return await self._in_turn(self._unsubscribe_all(reason))
+
+    async def _unsubscribe_all(self, reason: str) -> int:
+        explicit = [each for each in self.book if each.row.list_name == EXPLICIT_LIST]
+        rows = [self._suspended(each, reason) for each in self.book if each.row.list_name == DEFAULT_LIST]
+        freed = self._wishes.would_free(self._wishes.claims())
+        tokens, audit = self._journal.leaving(freed, AuditAction.UNSUBSCRIBE, reason)
+        await self._store.commit(
+            Changes(
+                entries_removed=[each.id for each in explicit],
+                entries_updated=rows,
+                leg_tokens_removed=tokens,
+                audit=audit,
+            )
+        )
+        self._journal.committed((), freed)
+        self._drop_entries(explicit)
+        for row in rows:
+            if entry := self.book.get(row.id):
+                entry.row = row
+        count = self._wishes.sweep(self._wishes.claims(), reason)
+        self._wishes.take_swept()  # the lists know already
+        return max(count, len(freed))
+
+    # -- use -------------------------------------------------------------------------------------------------------
+
+    def touch_shown(self, chains: Iterable[ChainId]) -> None:
+        """One connected client shows these chains, the most important first; repeat it every few seconds.
+
+        All count as used; only the first few are protected from eviction by being on a screen.
+        """
+        now_ms = self._clock.now_ms()
+        for place, chain in enumerate(chains):
+            for kind in OPTION_TYPES:
+                key = ChainKey(chain.exchange, chain.symbol, chain.expiry, kind)
+                if place < ON_SCREEN_PINS_PER_CLIENT:
+                    self._wishes.show(key, now_ms)
+                self._touch(key, now_ms)
+
+    def touch_entries(self, user_id: int) -> None:
+        """A connected client shows the user's list."""
+        now_ms = self._clock.now_ms()
+        for entry in self.book.of_user(user_id):
+            self._touch(entry.chain, now_ms)
+
+    def _touch(self, chain: ChainKey, now_ms: int) -> None:
+        self._wishes.touch(chain, now_ms)
+        for entry in self.book.of_chain(chain):
+            entry.used_ms = now_ms
+            if now_ms - entry.stored_use_ms >= USE_STORED_EVERY_MS:
+                entry.stored_use_ms = now_ms
+                entry.row = replace(entry.row, last_used_at=self._clock.now())
+                self._journal.note_entry(entry.row)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    async def _take_in(
+        self, user_id: int, list_name: str, wanted: Wanted, held: Entry | None
+    ) -> tuple[Entry, ChainResult]:
+        """Admit, store, wish. A held entry is reopened: evicted before, or to be centred anew."""
+        chain = wanted.chain
+        await self._require_user(user_id)
+        admission = self._wishes.admit(wanted.legs, chain)
+        try:
+            evictions = self._evictions(admission.victims, chain)
+            row = self._active_row(held.row if held else self._new_row(user_id, list_name, chain), wanted, used=True)
+            dropped = self._dropped_by(held, wanted)
+            legs, subscribed = self._journal.arriving(
+                wanted.legs, AuditAction.SUBSCRIBE, f"{name_of(chain)} for user {user_id}"
+            )
+            tokens, unsubscribed = self._journal.leaving(
+                self._instruments(dropped), AuditAction.UNSUBSCRIBE, f"{name_of(chain)} centred anew"
+            )
+            gone = self._instruments([*dropped, *(key for each in admission.victims for key in each.freed)])
+            ids = await self._store.commit(
+                Changes(
+                    entries_updated=[*evictions.entries_updated, *([row] if held else [])],
+                    entries_added=[] if held else [row],
+                    leg_tokens_removed=[*evictions.leg_tokens_removed, *tokens],
+                    legs=legs,
+                    audit=[*evictions.audit, *unsubscribed, *subscribed],
+                )
+            )
+        except AlreadyExists as error:
+            self._wishes.withdraw(admission)
+            raise AlreadyInWatchlist(f"{name_of(chain)} is in the watchlist of user {user_id} already") from error
+        except BaseException:
+            self._wishes.withdraw(admission)
+            raise
+        entry_id = held.id if held else ids[0]
+        self._journal.committed(legs, gone)
+        evicted = self._evicted_chains(admission.victims, user_id)
+        self._wishes.want(admission, entry_id)
+        self._after_eviction(admission.victims, evictions.entries_updated, user_id)
+        entry = self._remember(replace(row, id=entry_id), wanted)
+        assert chain.expiry is not None or chain.instrument_type is InstrumentType.EQUITY
+        result = ChainResult(
+            symbol=chain.symbol,
+            exchange=chain.exchange,
+            expiry=chain.expiry or date.min,
+            message="",
+            subscribed=wanted.legs,
+            failed=wanted.missing,
+            window=wanted.window,
+            evicted=evicted,
+            revision=self._wishes.revision,
+        )
+        return entry, result
+
+    def _dropped_by(self, held: Entry | None, wanted: Wanted) -> list[InstrumentKey]:
+        """Legs that only the held entry owns and that its new window leaves out."""
+        if held is None:
+            return []
+        staying = {each.key for each in wanted.legs}
+        return [each.key for each in self._wishes.would_free((held.id,)) if each.key not in staying]
+
+    def _new_row(self, user_id: int, list_name: str, chain: ChainKey) -> EntryRow:
+        now = self._clock.now()
+        return EntryRow(
+            id=0,
+            user_id=user_id,
+            list_name=list_name,
+            symbol=chain.symbol,
+            exchange=chain.exchange,
+            expiry=chain.expiry,
+            instrument_type=chain.instrument_type,
+            added_at=now,
+            added_order=self.book.next_order(user_id, list_name),
+            last_used_at=now,
+        )
+
+    async def _delete(self, entries: Collection[Entry], action: AuditAction, reason: str) -> int:
+        """Take entries out of store and books; returns how many instruments nobody owns any more."""
+        freed = self._wishes.would_free([each.id for each in entries])
+        tokens, audit = self._journal.leaving(freed, action, reason)
+        await self._store.commit(
+            Changes(entries_removed=[each.id for each in entries], leg_tokens_removed=tokens, audit=audit)
+        )
+        self._journal.committed((), freed)
+        self._drop_entries(entries)
+        return len(freed)
+
+    async def _require_user(self, user_id: int) -> None:
+        if user_id not in self._known_users:
+            await self._store.ensure_user(user_id)
+            self._known_users.add(user_id)
+
+
+def _day(expiry: str | date | None) -> date | None:
+    if not isinstance(expiry, str):
+        return expiry
+    try:
+        return parse_expiry(expiry)
+    except ValueError as error:
+        raise ExpiryUnknown(str(error), valid=[]) from None
