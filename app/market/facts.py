@@ -47,6 +47,23 @@ class Standing:
     expired: Bools
     segments: npt.NDArray[np.uint8]
 
+    @classmethod
+    def empty(cls, size: int) -> Standing:
+        no = np.zeros(size, dtype=np.bool_)
+        return cls(no, no.copy(), no.copy(), np.zeros(size, dtype=np.uint8))
+
+    def joined(self, other: Standing) -> Standing:
+        return Standing(
+            owned=np.concatenate((self.owned, other.owned)),
+            evicted=np.concatenate((self.evicted, other.evicted)),
+            expired=np.concatenate((self.expired, other.expired)),
+            segments=np.concatenate((self.segments, other.segments)),
+        )
+
+    def put(self, rows: npt.NDArray[np.intp], other: Standing) -> None:
+        self.owned[rows], self.evicted[rows] = other.owned, other.evicted
+        self.expired[rows], self.segments[rows] = other.expired, other.segments
+
     def take(self, rows: npt.NDArray[np.intp]) -> Standing:
         return Standing(self.owned[rows], self.evicted[rows], self.expired[rows], self.segments[rows])
 

@@ -7,7 +7,7 @@ turns, so that none ages while another is busy.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from app.stream.stream_log import Cursor
@@ -59,13 +59,10 @@ class Outbox(Generic[K]):
     def take_control(self) -> bytes | None:
         return self._control.popleft() if self._control else None
 
-    def take_ready(self, more: Callable[[K, Cursor], bool]) -> tuple[K, Cursor] | None:
-        """The next sequence in turn for which ``more`` says that there is something to send; others are set aside."""
-        while self._ready:
-            key = next(iter(self._ready))
-            del self._ready[key]
-            cursor = self._cursors[key]
-            if more(key, cursor):
-                self._ready[key] = None
-                return key, cursor
-        return None
+    def take_ready(self) -> tuple[K, Cursor] | None:
+        """The sequence whose turn it is; :meth:`mark` it again if it may have more."""
+        if not self._ready:
+            return None
+        key = next(iter(self._ready))
+        del self._ready[key]
+        return key, self._cursors[key]

@@ -44,6 +44,11 @@ class Sequence:
         self.seq = first - 1
         self._shown: Picture | None = None
 
+    @property
+    def generation(self) -> int | None:
+        """Of the rows shown so far; None before the first step."""
+        return None if self._shown is None else self._shown.generation
+
     def snapshot(self, at_ms: int) -> Update | None:
         """What has been shown so far, under the number of the last step; None before the first."""
         shown = self._shown

@@ -59,11 +59,11 @@ class Cursor:
     patient_until: int = 0
     dictionary: int = 0
 
-    def needs_dictionary(self, step: Step) -> bool:
-        """Whether the step's dictionary has to go before it; from then on it counts as sent."""
-        if not step.dictionary or self.dictionary == hash(step.dictionary):
+    def needs(self, dictionary: bytes) -> bool:
+        """Whether this dictionary has to go before the next step; from then on it counts as sent."""
+        if not dictionary or self.dictionary == hash(dictionary):
             return False
-        self.dictionary = hash(step.dictionary)
+        self.dictionary = hash(dictionary)
         return True
 
 
@@ -72,6 +72,7 @@ class StreamLog:
 
     def __init__(self, keep_bytes: int = KEEP_BYTES, keep_steps: int = KEEP_STEPS) -> None:
         self.head = 0  # number of the newest step; 0 before any
+        self.dictionary = b""  # the newest
         self._keep_bytes = keep_bytes
         self._keep_steps = keep_steps
         self._steps: deque[Step] = deque()
@@ -85,6 +86,7 @@ class StreamLog:
         """
         if step.part is Part.SNAPSHOT:
             self._snapshot = step
+            self.dictionary = step.dictionary
             if step.seq == self.head:
                 return
         if step.seq != self.head + 1:
@@ -98,14 +100,24 @@ class StreamLog:
         while self._bytes > self._keep_bytes or len(self._steps) > self._keep_steps:
             self._bytes -= len(self._steps.popleft().body)
 
+    @property
+    def has_fresh_snapshot(self) -> bool:
+        """Whether a reader that needs a snapshot can be served without asking for one."""
+        return self._snapshot is not None and self._reaches_head(self._snapshot)
+
     def has(self, seq: int) -> bool:
         """Whether the step with that number is still here."""
         return bool(self._steps) and self._steps[0].seq <= seq <= self.head
 
     def resume(self, seq: int) -> Cursor:
-        """A cursor for a reader that has seen ``seq``: at the missing steps if all are here, else at a snapshot."""
-        known = seq == self.head or self.has(seq + 1)
-        return Cursor(seq + 1, self.head) if known and self.head else Cursor()
+        """A cursor for a reader that has seen ``seq``: at the missing steps if all are here, else at a snapshot.
+
+        Steps before a snapshot among the missing ones are left out: they would be of no use.
+        """
+        if not self.head or not (seq == self.head or self.has(seq + 1)):
+            return Cursor()
+        snapshots = (step.seq for step in reversed(self._steps) if step.part is Part.SNAPSHOT and step.seq > seq)
+        return Cursor(next(snapshots, seq + 1), self.head)
 
     def is_done(self, cursor: Cursor) -> bool:
         return cursor.next_seq == self.head + 1
@@ -118,7 +130,7 @@ class StreamLog:
         lag = self.head - cursor.next_seq + 1
         if self.has(cursor.next_seq) and (lag <= LAG_MAX or cursor.next_seq <= cursor.patient_until):
             step = self._steps[cursor.next_seq - self._steps[0].seq]
-        elif self._snapshot is not None and self._reaches_head(self._snapshot):
+        elif self._snapshot is not None and self.has_fresh_snapshot:
             step = self._snapshot
         else:
             return None

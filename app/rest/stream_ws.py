@@ -1,0 +1,334 @@
+"""The stream's WebSocket, ``/api/v2/stream``, as a bare ASGI application (contract, section 7; ``docs/STREAM.md``).
+
+A connection is two halves: one reads what the client asks, one writes what the hub has for it. A client that stops
+reading stalls its own writer and nothing else; after a while it is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+import structlog
+
+from app.core.errors import RateLimited, TerminalError, Unauthenticated
+from app.ports.clock import Clock
+from app.rest.auth import Principal
+from app.stream.frames import problem, text
+from app.stream.hub import Client, Hub
+from app.stream.topics import Format
+
+BINARY_PROTOCOL = "bt.binary.v1"
+CLOSE_POLICY, CLOSE_TRY_LATER, CLOSE_UNAUTHENTICATED = 1008, 1013, 4401
+SEND_BUFFER_BYTES = 65_536
+UNSENT_BYTES = 16_384
+_LINUX_TCP_NOTSENT_LOWAT = 25
+_BRACE = ord("{")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Any]
+Send = Callable[[MutableMapping[str, Any]], Any]
+
+
+class Authentication(Protocol):
+    """``rest.auth.Authenticator`` is one."""
+
+    def requires_token(self, scope: Mapping[str, Any]) -> bool: ...
+    def anonymous(self) -> Principal: ...
+    async def principal_of(self, scope: Mapping[str, Any]) -> Principal: ...
+    async def authenticate(self, token: str) -> Principal: ...
+
+
+class BadMessage(TerminalError):
+    code = "BAD_MESSAGE"
+    http_status = 422
+
+
+class UnknownOp(TerminalError):
+    code = "UNKNOWN_OP"
+    http_status = 422
+
+
+class MessageTooLarge(TerminalError):
+    code = "MESSAGE_TOO_LARGE"
+    http_status = 413
+
+
+class _Gone(Exception):
+    """The client has closed the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """``stalled_s``: how long a client may leave a message unread. ``ops_*``: how fast it may ask."""
+
+    auth_s: float = 5.0
+    stalled_s: float = 30.0
+    message_bytes_max: int = 65_536
+    topics_a_message_max: int = 200
+    ops_a_second: float = 20.0
+    ops_burst: int = 60
+    refusals_max: int = 100  # errors without one good message between them
+
+
+class StreamEndpoint:
+    """The ASGI application; one for all connections."""
+
+    def __init__(
+        self, hub: Hub, authentication: Authentication, clock: Clock, settings: StreamSettings | None = None
+    ) -> None:
+        self._hub = hub
+        self._authentication = authentication
+        self._clock = clock
+        self._settings = settings or StreamSettings()
+        self.stalled = 0  # clients cut off because they did not read
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "websocket"
+        await receive()  # websocket.connect
+        offered = BINARY_PROTOCOL in scope.get("subprotocols", ())
+        accept: dict[str, Any] = {"type": "websocket.accept"}
+        if offered:
+            accept["subprotocol"] = BINARY_PROTOCOL
+        await send(accept)
+        try:
+            principal = await self._principal(scope, receive)
+        except (_Gone, TimeoutError, TerminalError) as refused:
+            await self._refuse(send, refused)
+            return
+        cap_buffers(send)
+        await self._serve(principal, Format.BINARY if offered else Format.JSON, receive, send)
+
+    # -- who
+
+    async def _principal(self, scope: Scope, receive: Receive) -> Principal:
+        """By header, by not needing a token, or by the first message."""
+        try:
+            return await self._authentication.principal_of(scope)
+        except Unauthenticated:
+            if any(name.lower() == b"authorization" for name, _ in scope.get("headers", ())):
+                raise
+        async with asyncio.timeout(self._settings.auth_s):
+            message = _parse(await _next(receive), self._settings)
+            if message.get("op") != "auth":
+                raise Unauthenticated('the first message has to be {"op":"auth","token":…}')
+            return await self._authenticate(message)
+
+    async def _authenticate(self, message: Mapping[str, Any]) -> Principal:
+        token = message.get("token")
+        if not isinstance(token, str):
+            raise BadMessage("auth takes a token")
+        return await self._authentication.authenticate(token)
+
+    async def _refuse(self, send: Send, refused: Exception) -> None:
+        if isinstance(refused, _Gone):
+            return
+        if isinstance(refused, TimeoutError):
+            refused = Unauthenticated(f"no token within {self._settings.auth_s:g} s")
+        assert isinstance(refused, TerminalError)
+        with contextlib.suppress(OSError):
+            await send(_outgoing(problem(refused.code, refused.detail)))
+            code = CLOSE_UNAUTHENTICATED if isinstance(refused, Unauthenticated) else CLOSE_TRY_LATER
+            await send({"type": "websocket.close", "code": code, "reason": refused.code})
+
+    # -- one connection
+
+    async def _serve(self, principal: Principal, form: Format, receive: Receive, send: Send) -> None:
+        news = asyncio.Event()
+        try:
+            client = self._hub.join(principal.user_id, principal.is_admin, form, news.set)
+        except TerminalError as full:
+            await self._refuse(send, full)
+            return
+        line = _Line(client, news, send)
+        watch = _StallWatch(line, self._clock, self._settings.stalled_s)
+        try:
+            async with asyncio.timeout(self._seconds_left(principal)), asyncio.TaskGroup() as halves:
+                writer = halves.create_task(self._write(line))
+                watch.start(writer)
+                await self._read(client, receive)
+                writer.cancel()
+        except* _Gone:
+            pass
+        except* TimeoutError:
+            await self._refuse(send, Unauthenticated("the token has expired"))
+        except* OSError:
+            pass  # the connection broke while a message was on its way out
+        finally:
+            watch.stop()
+            self._hub.leave(client)
+            if watch.has_cut:
+                self.stalled += 1
+                structlog.get_logger().info("stream client cut off", reason="it stopped reading", user=client.user_id)
+
+    def _seconds_left(self, principal: Principal) -> float | None:
+        if principal.expires_ms is None:
+            return None
+        return max(0.0, (principal.expires_ms - self._clock.now_ms()) / 1000.0)
+
+    async def _write(self, line: _Line) -> None:
+        client, news = line.client, line.news
+        while True:
+            news.clear()
+            while messages := self._hub.next_messages(client):
+                for message in messages:
+                    line.since_s = self._clock.monotonic()
+                    await line.send(_outgoing(message))
+                    line.since_s = None
+            await news.wait()
+
+    async def _read(self, client: Client, receive: Receive) -> None:
+        allowance = _Allowance(self._clock, self._settings.ops_a_second, self._settings.ops_burst)
+        refusals = 0
+        while refusals < self._settings.refusals_max:
+            event = await _next(receive)
+            try:
+                allowance.spend()
+                await self._obey(client, _parse(event, self._settings))
+                refusals = 0
+            except TerminalError as refused:
+                refusals += 1
+                self._hub.post(client, problem(refused.code, refused.detail, **refused.extra))
+
+    async def _obey(self, client: Client, message: Mapping[str, Any]) -> None:
+        match message.get("op"):
+            case "subscribe":
+                self._hub.subscribe(client, self._topics(message), message.get("max_rate_hz"))
+            case "unsubscribe":
+                self._hub.unsubscribe(client, self._topics(message))
+            case "resume":
+                self._hub.resume(client, message.get("topic"), message.get("seq"), message.get("max_rate_hz"))
+            case "ping":
+                self._hub.post(client, text(type="pong", at_ms=self._clock.now_ms()))
+            case "auth":
+                principal = await self._authenticate(message)
+                client.user_id, client.is_admin = principal.user_id, principal.is_admin
+                self._hub.post(client, text(type="authenticated", user_id=principal.user_id))
+            case other:
+                named = other[:40] if isinstance(other, str) else "none"
+                raise UnknownOp(f"no such op: {named}; there are subscribe, unsubscribe, resume, ping and auth")
+
+    def _topics(self, message: Mapping[str, Any]) -> list[object]:
+        topics = message.get("topics")
+        if not isinstance(topics, list):
+            raise BadMessage("topics is a list of texts")
+        if len(topics) > self._settings.topics_a_message_max:
+            raise BadMessage(f"a message names at most {self._settings.topics_a_message_max} topics")
+        return topics
+
+
+@dataclass(slots=True)
+class _Line:
+    """The writing half; ``since_s`` is when the message under way was handed to the transport."""
+
+    client: Client
+    news: asyncio.Event
+    send: Send
+    since_s: float | None = None
+
+
+@dataclass(slots=True)
+class _StallWatch:
+    """Cuts a connection whose message under way does not move; one timer a connection, none a message."""
+
+    line: _Line
+    clock: Clock
+    stalled_s: float
+    has_cut: bool = False
+    timer: asyncio.TimerHandle | None = field(default=None, init=False)
+
+    def start(self, writer: asyncio.Task[None]) -> None:
+        self.timer = asyncio.get_running_loop().call_later(self.stalled_s / 4, self._look, writer)
+
+    def stop(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def _look(self, writer: asyncio.Task[None]) -> None:
+        since_s = self.line.since_s
+        if since_s is not None and self.clock.monotonic() - since_s >= self.stalled_s:
+            self.has_cut = True
+            transport = transport_of(self.line.send)
+            if transport is not None:
+                transport.abort()  # a close frame would wait behind what it does not read
+            else:
+                writer.cancel()
+            return
+        self.start(writer)
+
+
+@dataclass(slots=True)
+class _Allowance:
+    """A bucket of operations that refills with time."""
+
+    clock: Clock
+    rate: float
+    burst: float
+    left: float = field(init=False)
+    at_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left, self.at_s = self.burst, self.clock.monotonic()
+
+    def spend(self) -> None:
+        """Raises ``RateLimited`` when the bucket is empty."""
+        now_s = self.clock.monotonic()
+        self.left = min(self.burst, self.left + (now_s - self.at_s) * self.rate)
+        self.at_s = now_s
+        if self.left < 1.0:
+            raise RateLimited(f"at most {self.rate:g} messages a second")
+        self.left -= 1.0
+
+
+async def _next(receive: Receive) -> Mapping[str, Any]:
+    event: Mapping[str, Any] = await receive()
+    if event["type"] == "websocket.disconnect":
+        raise _Gone
+    return event
+
+
+def _parse(event: Mapping[str, Any], settings: StreamSettings) -> Mapping[str, Any]:
+    """The JSON object of a text message; whatever else arrives raises a ``TerminalError``."""
+    words = event.get("text")
+    if words is None:
+        raise BadMessage("messages to the server are JSON text")
+    if len(words) > settings.message_bytes_max:
+        raise MessageTooLarge(f"a message has at most {settings.message_bytes_max} characters")
+    try:
+        message = orjson.loads(words)
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        raise BadMessage("not JSON") from None
+    if not isinstance(message, dict):
+        raise BadMessage("a message is a JSON object")
+    return message
+
+
+def _outgoing(message: bytes) -> dict[str, Any]:
+    """Packed frames begin with their version, JSON with a brace."""
+    if message[0] == _BRACE:
+        return {"type": "websocket.send", "text": message.decode()}
+    return {"type": "websocket.send", "bytes": message}
+
+
+def transport_of(send: Send) -> asyncio.Transport | None:
+    """The transport below an ASGI server's ``send``, where it can be reached: uvicorn's is a method of its protocol."""
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    return transport if isinstance(transport, asyncio.Transport) or hasattr(transport, "abort") else None
+
+
+def cap_buffers(send: Send) -> None:
+    """Keep what lies unsent between us and a client small: an uncapped kernel buffers half a minute of stale prices."""
+    transport = transport_of(send)
+    raw = transport.get_extra_info("socket") if transport is not None else None
+    if transport is None or raw is None:
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES // 2)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        option = getattr(socket, "TCP_NOTSENT_LOWAT", _LINUX_TCP_NOTSENT_LOWAT)
+        raw.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)

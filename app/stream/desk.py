@@ -1,0 +1,185 @@
+"""Chains that somebody looks at: their legs, volatility, Greeks, summary and coverage, worked out once for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from app.analytics.chain import DEFAULT_RATE, ChainInput, ChainResult, Side, analyse
+from app.core.errors import TerminalError
+from app.core.instruments import Instrument
+from app.market.atm_engine import ChainId
+from app.market.chain_view import ChainLegs
+from app.market.states import InstrumentState
+from app.ports.clock import Clock
+from app.stream.face import Face, Rows
+from app.stream.frames import Floats
+
+_SIDE_FIELDS = ("ltp", "bid", "ask", "oi", "volume")
+_TRUSTED = (InstrumentState.LIVE.code, InstrumentState.QUIET.code)
+_LIVE = {InstrumentState.LIVE, InstrumentState.QUIET}
+_OLD = {InstrumentState.STALE, InstrumentState.GAP}
+
+
+class Chains(Protocol):
+    """Where the legs of a chain come from; ``market.chain_view.ChainView`` is one."""
+
+    @property
+    def revision(self) -> object: ...
+    def legs(self, chain: ChainId) -> ChainLegs: ...
+    def forget(self, chain: ChainId) -> None: ...
+
+
+@dataclass(slots=True)
+class OpenChain:
+    """One chain in use. ``generation`` rises when its legs become others."""
+
+    legs: ChainLegs
+    held: Rows  # every row acquired, to be released
+    ce: Rows  # a row a strike, -1 where not listed
+    pe: Rows
+    spot: int  # -1 where there is none
+    future: int
+    strikes: Floats
+    uses: int = 0
+    generation: int = 0
+    seen_round: int = -1
+    summary: dict[str, object] = field(default_factory=dict)
+    coverage: dict[str, object] = field(default_factory=dict)
+
+
+class Desk:
+    """OWNS the chains in use, counted by their users."""
+
+    def __init__(self, chains: Chains, face: Face, clock: Clock, rate: float = DEFAULT_RATE) -> None:
+        self._chains = chains
+        self._face = face
+        self._clock = clock
+        self._rate = rate
+        self._open: dict[ChainId, OpenChain] = {}
+        self._revision: object = None
+
+    def acquire(self, chain: ChainId) -> OpenChain:
+        """The chain, worked out; each call is matched by one of :meth:`release`.
+
+        Raises:
+            InstrumentUnknown, ExpiryUnknown: no such chain is listed.
+        """
+        held = self._open.get(chain)
+        if held is None:
+            held = self._open[chain] = self._lay_out(self._chains.legs(chain))
+            self._work_out([held])
+        held.uses += 1
+        return held
+
+    def release(self, chain: ChainId) -> None:
+        held = self._open[chain]
+        held.uses -= 1
+        if not held.uses:
+            self._face.release(held.held)
+            self._chains.forget(chain)
+            del self._open[chain]
+
+    def refresh(self, *, look_over: bool) -> None:
+        """Follow the windows, then work out every chain that took a packet."""
+        if look_over or self._revision != self._chains.revision:
+            self._revision = self._chains.revision
+            for chain, held in self._open.items():
+                self._follow(chain, held)
+        self._work_out([held for held in self._open.values() if self._face.is_touched(held.held, held.seen_round)])
+
+    def _follow(self, chain: ChainId, held: OpenChain) -> None:
+        try:
+            legs = self._chains.legs(chain)
+        except TerminalError:
+            return  # no longer listed: what it last was stays on the screens
+        if legs == held.legs:
+            return
+        anew = self._lay_out(legs)
+        self._face.release(held.held)
+        for name in ("legs", "held", "ce", "pe", "spot", "future", "strikes"):
+            setattr(held, name, getattr(anew, name))
+        held.generation += 1
+        held.seen_round = -1
+
+    def _lay_out(self, legs: ChainLegs) -> OpenChain:
+        drivers = [each for each in (legs.underlying, legs.future) if each is not None]
+        instruments = list(dict.fromkeys((*legs.instruments, *drivers)))
+        rows = self._face.acquire(instruments)
+        row_of = dict(zip((each.key for each in instruments), rows.tolist(), strict=True))
+
+        def find(wanted: Iterable[Instrument | None]) -> Rows:
+            return np.array([-1 if each is None else row_of[each.key] for each in wanted], dtype=np.intp)
+
+        return OpenChain(
+            legs=legs,
+            held=rows,
+            ce=find(legs.ce),
+            pe=find(legs.pe),
+            spot=int(find([legs.underlying])[0]),
+            future=int(find([legs.future])[0]),
+            strikes=np.array(legs.strikes, dtype=np.float64),
+        )
+
+    def _work_out(self, chains: list[OpenChain]) -> None:
+        inputs = [self._input(chain) for chain in chains]
+        for chain, result in zip(chains, analyse(inputs, self._clock.now_ms(), self._rate), strict=True):
+            self._face.put_greeks(chain.ce, result.calls)
+            self._face.put_greeks(chain.pe, result.puts)
+            chain.seen_round = self._face.round
+            chain.summary = self._summary(chain, result)
+            chain.coverage = self._coverage(chain)
+
+    def _input(self, chain: OpenChain) -> ChainInput:
+        calls, puts = (Side(*(self._face.column(rows, name) for name in _SIDE_FIELDS)) for rows in (chain.ce, chain.pe))
+        return ChainInput(
+            strikes=chain.strikes,
+            calls=calls,
+            puts=puts,
+            spot=self._price(chain.spot),
+            future=self._price(chain.future),
+            expiry_ms=chain.legs.expiry_ms,
+        )
+
+    def _price(self, row: int) -> float:
+        return float(self._face.column(np.array([row]), "ltp")[0])
+
+    def _summary(self, chain: OpenChain, result: ChainResult) -> dict[str, object]:
+        spot = self._price(chain.spot)
+        is_known = spot > 0.0
+        state = self._face.column(np.array([chain.spot]), "state")[0]
+        told = result.summary
+        return {
+            "underlying_ltp": spot if is_known else None,
+            "underlying_source": ("live" if state in _TRUSTED else "last") if is_known else None,
+            "underlying": chain.legs.underlying.token if chain.legs.underlying else None,
+            "atm_strike": told.atm_strike,
+            "pcr": told.pcr,
+            "pcr_volume": told.pcr_volume,
+            "max_pain": told.max_pain,
+            "straddle": told.straddle,
+            "atm_iv": told.atm_iv,
+            "total_ce_oi": told.total_ce_oi,
+            "total_pe_oi": told.total_pe_oi,
+            "forward": told.forward,
+        }
+
+    def _coverage(self, chain: OpenChain) -> dict[str, object]:
+        rows = np.concatenate((chain.ce, chain.pe))
+        codes = self._face.column(rows[rows >= 0], "state").astype(np.int64)
+        counts = dict(zip(InstrumentState, np.bincount(codes, minlength=len(InstrumentState)).tolist(), strict=True))
+        return {
+            "legs": len(rows),
+            "live": sum(counts[state] for state in _LIVE),
+            "never_traded": counts[InstrumentState.SENT],
+            "stale": sum(counts[state] for state in _OLD),
+            "missing": int((rows < 0).sum()),
+            "closed": counts[InstrumentState.CLOSED],
+            "wanted": counts[InstrumentState.WANTED],
+            "not_subscribed": counts[InstrumentState.NOT_SUBSCRIBED],
+            "evicted": counts[InstrumentState.EVICTED],
+            "expired": counts[InstrumentState.EXPIRED],
+        }

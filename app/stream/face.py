@@ -1,0 +1,164 @@
+"""What the screens show right now: one finished row for each watched instrument, made once for all who watch it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from app.core.ids import InstrumentKey, format_expiry
+from app.core.instruments import Instrument
+from app.market.facts import Standing, StateReader
+from app.market.live_prices import LivePrices, Slots
+from app.market.states import states
+from app.ports.clock import Clock
+from app.stream.fields import BOARD_WIDTH, FIELD_INDEX, GREEKS, ROW_FIELDS
+from app.stream.frames import Floats
+
+Rows = npt.NDArray[np.intp]
+_FIRST_ROWS = 4_096
+
+
+class Face:
+    """OWNS the watched rows.
+
+    ``values[row]`` is in the order of ``ROW_FIELDS``. ``touched[row]`` is the round in which it last took a packet or
+    a new standing, or in which all rows were looked over; ``round`` counts the calls of :meth:`refresh`.
+    """
+
+    def __init__(self, prices: LivePrices, reader: StateReader, clock: Clock) -> None:
+        self.values: Floats = np.full((_FIRST_ROWS, len(ROW_FIELDS)), np.nan)
+        self.touched = np.zeros(_FIRST_ROWS, dtype=np.int64)
+        self.round = 0
+        self._prices = prices
+        self._reader = reader
+        self._clock = clock
+        self._row_of: dict[InstrumentKey, int] = {}
+        self._instruments: list[Instrument | None] = [None] * _FIRST_ROWS
+        self._uses = np.zeros(_FIRST_ROWS, dtype=np.int64)
+        self._slots = np.full(_FIRST_ROWS, -1, dtype=np.intp)
+        self._row_at = np.full(prices.slots, -1, dtype=np.intp)
+        self._standing = Standing.empty(_FIRST_ROWS)
+        self._free = list(range(_FIRST_ROWS - 1, -1, -1))
+        self._seen_slots = prices.revision
+        self._seen_wishes = reader.wishes_revision
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    def acquire(self, instruments: Sequence[Instrument]) -> Rows:
+        """Rows of those instruments, filled in at once; each call is matched by one of :meth:`release`."""
+        fresh: list[Instrument] = []
+        for instrument in instruments:
+            if instrument.key not in self._row_of:
+                if not self._free:
+                    self._grow()
+                row = self._row_of[instrument.key] = self._free.pop()
+                self._instruments[row] = instrument
+                self.values[row] = np.nan
+                fresh.append(instrument)
+        rows = np.array([self._row_of[instrument.key] for instrument in instruments], dtype=np.intp)
+        np.add.at(self._uses, rows, 1)
+        if fresh:
+            new = np.array([self._row_of[instrument.key] for instrument in fresh], dtype=np.intp)
+            self._place(new)
+            self._judge(new)
+            self._fill(new)
+        return rows
+
+    def release(self, rows: Rows) -> None:
+        np.subtract.at(self._uses, rows, 1)
+        for row in np.unique(rows[self._uses[rows] == 0]).tolist():
+            instrument = self._instruments[row]
+            assert instrument is not None
+            if self._slots[row] >= 0:
+                self._row_at[self._slots[row]] = -1
+            del self._row_of[instrument.key]
+            self._instruments[row] = None
+            self._free.append(row)
+
+    def refresh(self, dirty: Slots, *, look_over: bool) -> None:
+        """Bring rows up to date: those of dirty slots, or every one, since silence changes state and age too."""
+        self.round += 1
+        rows = self._row_at[dirty]
+        rows = rows[rows >= 0]
+        if self._seen_slots != self._prices.revision:
+            self._seen_slots = self._prices.revision
+            rows = np.union1d(rows, self._place(self._used()))
+        if look_over or self._seen_wishes != self._reader.wishes_revision:
+            self._seen_wishes = self._reader.wishes_revision
+            rows = self._used()
+            self._judge(rows)
+        if rows.size:
+            self._fill(rows)
+
+    def put_greeks(self, rows: Rows, greeks: Floats) -> None:
+        """Write iv, delta, gamma, theta and vega of rows; -1 among them is passed over."""
+        there = rows >= 0
+        self.values[rows[there], GREEKS] = greeks[there]
+
+    def column(self, rows: Rows, field: str) -> Floats:
+        """One field of rows; NaN for a row of -1."""
+        return np.where(rows >= 0, self.values[rows, FIELD_INDEX[field]], np.nan)
+
+    def is_touched(self, rows: Rows, since: int) -> bool:
+        """Whether any of the rows changed after that round."""
+        return bool((self.touched[rows] > since).any())
+
+    def _used(self) -> Rows:
+        return np.fromiter(self._row_of.values(), dtype=np.intp, count=len(self._row_of))
+
+    def _of(self, rows: Rows) -> list[Instrument]:
+        return [each for each in map(self._instruments.__getitem__, rows.tolist()) if each is not None]
+
+    def _place(self, rows: Rows) -> Rows:
+        """Look up the board slots of rows; return those whose slot is another than before."""
+        slots = self._reader.slots(self._of(rows))
+        moved: Rows = rows[self._slots[rows] != slots]
+        gone = self._slots[moved]
+        self._row_at[gone[gone >= 0]] = -1
+        self._slots[rows] = slots
+        self._row_at[slots[slots >= 0]] = rows[slots >= 0]
+        return moved
+
+    def _judge(self, rows: Rows) -> None:
+        self._standing.put(rows, self._reader.standing(self._of(rows)))
+
+    def _fill(self, rows: Rows) -> None:
+        slots = self._slots[rows]
+        board = self._prices.columns(slots)
+        facts = self._reader.facts(self._standing.take(rows), slots, board.last_ms, board.usual_gap_ms)
+        age_ms = np.where(board.last_ms > 0, np.maximum(0, facts.now_ms - board.last_ms), np.nan)
+        self.values[rows, :BOARD_WIDTH] = board.matrix
+        self.values[rows, FIELD_INDEX["age_ms"]] = age_ms
+        self.values[rows, FIELD_INDEX["state"]] = states(facts)
+        self.values[rows, FIELD_INDEX["oi_basis"]] = board.oi_basis
+        self.touched[rows] = self.round
+
+    def _grow(self) -> None:
+        size = len(self._instruments)
+        self.values = np.concatenate((self.values, np.full_like(self.values, np.nan)))
+        self.touched = np.concatenate((self.touched, np.zeros(size, dtype=np.int64)))
+        self._uses = np.concatenate((self._uses, np.zeros(size, dtype=np.int64)))
+        self._slots = np.concatenate((self._slots, np.full(size, -1, dtype=np.intp)))
+        self._standing = self._standing.joined(Standing.empty(size))
+        self._instruments.extend([None] * size)
+        self._free.extend(range(2 * size - 1, size - 1, -1))
+
+
+def about(instrument: Instrument) -> dict[str, object]:
+    """What a client has to know of a row besides its values."""
+    return {
+        "token": instrument.token,
+        "key": str(instrument.key),
+        "kind": instrument.kind,
+        "exchange": instrument.exchange,
+        "symbol": instrument.symbol,
+        "name": instrument.name,
+        "expiry": format_expiry(instrument.expiry) if instrument.expiry else None,
+        "strike": instrument.strike,
+        "option_type": instrument.option_type,
+        "lot_size": instrument.lot_size,
+        "tick": instrument.tick,
+    }

@@ -1,0 +1,255 @@
+"""The cadence: what changed since the last round, worked out once and encoded once for everybody who watches it."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+
+import orjson
+import structlog
+
+from app.core.errors import TerminalError
+from app.market.atm_engine import ChainId
+from app.market.events import Event
+from app.market.live_prices import LivePrices
+from app.ports.bus import Bus, BusSubscription
+from app.ports.clock import Clock
+from app.stream.demand import EVENT_SUBJECT, WANT_SUBJECT, Demand, Op, Want, unpack_want
+from app.stream.desk import Desk
+from app.stream.face import Face
+from app.stream.frames import Update, dictionary, to_binary, to_json
+from app.stream.opener import Opener
+from app.stream.sequence import Sequence, first_seq
+from app.stream.sources import Source
+from app.stream.stream_log import Part, Step, pack_step
+from app.stream.topics import RATES_HZ, Format, StreamKey, Topic, parse_topic
+
+TOP_HZ = RATES_HZ[0]
+LOOK_OVER_S = 1.0
+SLICE_S = 0.005
+HUB_SILENCE_S = 10.0
+
+ShowChains = Callable[[Iterable[ChainId]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherSettings:
+    """``life_s``: epoch second in which this life of the process began, by the machine's clock: two lives never share
+    one. ``interval_s``: length of a round; rates are counted in rounds of a tenth of a second.
+    """
+
+    life_s: int
+    interval_s: float = 1.0 / TOP_HZ
+
+
+@dataclass(slots=True)
+class RateClass:
+    """One sequence of an open topic and the formats it is read in."""
+
+    hz: int
+    sequence: Sequence
+    seen_round: int = -1
+    formats: set[Format] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class OpenTopic:
+    topic: Topic
+    source: Source
+    classes: dict[int, RateClass] = field(default_factory=dict)
+
+
+class Publisher:
+    """OWNS the open topics and their sequences. Drives :class:`Face` and :class:`Desk`; the only reader of dirty marks.
+
+    ``show`` is told each second which chains are on screens: being shown is a use (contract, rule 5.5).
+    """
+
+    def __init__(
+        self,
+        prices: LivePrices,
+        face: Face,
+        desk: Desk,
+        opener: Opener,
+        bus: Bus,
+        clock: Clock,
+        settings: PublisherSettings,
+        *,
+        show: ShowChains,
+    ) -> None:
+        self._prices = prices
+        self._face = face
+        self._desk = desk
+        self._opener = opener
+        self._bus = bus
+        self._clock = clock
+        self._settings = settings
+        self._show = show
+        self._demand = Demand(HUB_SILENCE_S)
+        self._topics: dict[str, OpenTopic] = {}
+        self._highest = {hz: first_seq(hz, settings.life_s) - 1 for hz in RATES_HZ}
+        self._topic_ids = 0
+        self._round = 0
+        self._looked_over_s = clock.monotonic()
+        self._reader: BusSubscription | None = None
+        self.messages = 0  # encoded, plain ints for the scrape
+        self.bytes = 0
+        self.refused = 0  # demands for what is not listed, or not understood
+        self.late_rounds = 0
+
+    @property
+    def open_topics(self) -> int:
+        return len(self._topics)
+
+    # -- demand
+
+    def start(self) -> None:
+        """Listen for what hubs want."""
+        self._reader = self._bus.subscribe(WANT_SUBJECT, self._hear)
+
+    def stop(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        for name in list(self._topics):
+            self._close(name)
+
+    def notify(self, event: Event) -> None:
+        """Pass a notice of the owners of state on to the hubs."""
+        message = {"kind": event.kind, "at_ms": event.at_ms, "user_id": event.user_id, "data": event.data}
+        self._bus.publish(EVENT_SUBJECT, orjson.dumps(message, default=str, option=orjson.OPT_NON_STR_KEYS))
+
+    def _hear(self, subject: str, payload: bytes) -> None:
+        try:
+            want = unpack_want(payload)
+        except ValueError:
+            self.refused += 1
+            return
+        self._demand.hear(want, self._clock.monotonic())
+        if want.op is Op.DROP or want.op is Op.ALL:
+            self._close_unwanted()
+        for key in want.keys if want.op is not Op.DROP else ():
+            self._serve(want, key)
+
+    def _serve(self, want: Want, key: StreamKey) -> None:
+        held = self._topics.get(key.topic)
+        rate = held.classes.get(key.hz) if held else None
+        if held and rate and key.format in rate.formats:
+            if want.op is Op.ASK:
+                self._publish_snapshot(held, rate, key.format)
+            return
+        try:
+            held = held or self._open(parse_topic(key.topic))
+        except TerminalError as refused:
+            self.refused += 1
+            structlog.get_logger().warning("topic refused", topic=key.topic[:80], reason=refused.code)
+            return
+        if rate is None:
+            rate = held.classes[key.hz] = RateClass(key.hz, Sequence(self._highest[key.hz] + 1))
+            rate.formats.add(key.format)
+            self._step(held, rate)
+        else:
+            rate.formats.add(key.format)
+            self._publish_snapshot(held, rate, key.format)
+
+    def _open(self, topic: Topic) -> OpenTopic:
+        self._topic_ids += 1
+        held = OpenTopic(topic, self._opener.open(topic, self._topic_ids))
+        self._topics[topic.name] = held
+        return held
+
+    def _close(self, name: str) -> None:
+        self._topics.pop(name).source.close()
+
+    def _close_unwanted(self) -> None:
+        wanted = self._demand.keys()
+        for name, held in list(self._topics.items()):
+            for hz, rate in list(held.classes.items()):
+                rate.formats = {form for form in rate.formats if StreamKey(name, hz, form) in wanted}
+                if not rate.formats:
+                    del held.classes[hz]
+            if not held.classes:
+                self._close(name)
+
+    # -- rounds
+
+    async def run(self) -> None:
+        """Publish until cancelled, in slices that leave the loop to others."""
+        interval_s = self._settings.interval_s
+        due_s = self._clock.monotonic()
+        while True:
+            began_s = self._clock.monotonic()
+            for _ in self.round():
+                if self._clock.monotonic() - began_s > SLICE_S:
+                    await asyncio.sleep(0)
+                    began_s = self._clock.monotonic()
+            due_s += interval_s
+            wait_s = due_s - self._clock.monotonic()
+            if wait_s < -interval_s:
+                self.late_rounds += 1
+                due_s = self._clock.monotonic()
+            await asyncio.sleep(max(0.0, wait_s))
+
+    def round(self) -> Generator[None, None, None]:
+        """One round, in steps of one topic each."""
+        self._round += 1
+        now_s = self._clock.monotonic()
+        look_over = now_s - self._looked_over_s >= LOOK_OVER_S
+        if look_over:
+            self._looked_over_s = now_s
+            self._demand.forget_silent(now_s)
+            self._close_unwanted()
+            self._show(self._shown_chains())
+        self._face.refresh(self._prices.take_dirty(), look_over=look_over)
+        self._desk.refresh(look_over=look_over)
+        for name, held in list(self._topics.items()):
+            if self._topics.get(name) is not held:
+                continue  # closed while another slice ran
+            if look_over:
+                held.source.reload()
+            for rate in list(held.classes.values()):
+                if self._is_due(name, rate.hz) and held.source.is_touched(rate.seen_round):
+                    self._step(held, rate)
+            yield
+
+    def _is_due(self, name: str, hz: int) -> bool:
+        every = TOP_HZ // hz
+        return (self._round + zlib.crc32(name.encode())) % every == 0
+
+    def _shown_chains(self) -> list[ChainId]:
+        found = []
+        for name in self._demand.shown():
+            held = self._topics.get(name)
+            chain = self._opener.chain_of(held.topic) if held else None
+            if chain is not None:
+                found.append(chain)
+        return found
+
+    def _step(self, held: OpenTopic, rate: RateClass) -> None:
+        rate.seen_round = self._face.round
+        update = rate.sequence.advance(held.source.picture(), self._clock.now_ms())
+        if update is None:
+            return
+        self._highest[rate.hz] = max(self._highest[rate.hz], update.seq)
+        for form in rate.formats:
+            self._publish(held, rate, form, update)
+
+    def _publish_snapshot(self, held: OpenTopic, rate: RateClass, form: Format) -> None:
+        if rate.sequence.generation != held.source.labels.generation:
+            self._step(held, rate)  # the rows have become others: the step is a snapshot, for every format
+            return
+        update = rate.sequence.snapshot(self._clock.now_ms())
+        if update is not None:
+            self._publish(held, rate, form, update)
+
+    def _publish(self, held: OpenTopic, rate: RateClass, form: Format, update: Update) -> None:
+        labels = held.source.labels
+        is_packed = form is Format.BINARY and held.topic.has_rows
+        body = to_binary(labels, update) if is_packed else to_json(labels, update)
+        words = dictionary(labels) if is_packed and update.is_snapshot else b""
+        step = Step(Part.SNAPSHOT if update.is_snapshot else Part.DELTA, update.seq, body, words)
+        payload = pack_step(step)
+        self.messages += 1
+        self.bytes += len(payload)
+        self._bus.publish(StreamKey(held.topic.name, rate.hz, form).subject, payload)
