@@ -205,6 +205,7 @@ class Market:
         self._shape = shape
         self._rng = np.random.Generator(np.random.PCG64([shape.seed, 2]))
         self._slot_of: dict[InstrumentKey, int] = {}
+        self._chains: dict[tuple[Segment, str, date | None], Instrument] = {}
         self.keys: list[InstrumentKey] = []
         self.drivers = Drivers(shape)
         self._state: Rows = np.zeros(0, dtype=_STATE)
@@ -264,7 +265,7 @@ class Market:
 
     def _describe(self, slot: int, instrument: Instrument) -> None:
         kind = instrument.kind
-        driver = self._directory.underlying_of(instrument) or instrument
+        driver = self._driver_of(instrument)
         fate = luck(self._shape.seed, instrument.key.packed)
         option = kind is InstrumentKind.OPTION
         state = self._state[slot]
@@ -285,6 +286,16 @@ class Market:
         row = self.rows[slot]
         row["code"], row["length"] = FULL, PACKET_BYTES[FULL]
         row["segment"], row["security_id"] = int(instrument.key.segment), instrument.key.security_id
+
+    def _driver_of(self, instrument: Instrument) -> Instrument:
+        """Whose price it follows; asked for once per chain, as all its legs follow the same."""
+        if instrument.kind is not InstrumentKind.OPTION:
+            return self._directory.underlying_of(instrument) or instrument
+        chain = (instrument.key.segment, instrument.symbol, instrument.expiry)
+        driver = self._chains.get(chain)
+        if driver is None:
+            self._chains[chain] = driver = self._directory.underlying_of(instrument) or instrument
+        return driver
 
     # --- values -------------------------------------------------------------------------------------------------------
 
