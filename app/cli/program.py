@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import click
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -20,6 +19,9 @@ from app.core.errors import TerminalError
 from app.settings import Settings, SettingsError, load_settings
 
 T = TypeVar("T")
+
+# typer carries a click of its own and gives only leaves of its errors a public name; this is their root.
+_BadCommandLine: type[Exception] = typer.BadParameter.__mro__[2]
 
 cli = typer.Typer(
     name="bt",
@@ -42,16 +44,13 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one command line; return its exit code."""
     try:
         code = cli(args=arguments, prog_name="bt", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        return Exit.USAGE
-    except click.ClickException as error:
-        return _fail(error.format_message(), Exit.USAGE)
+    except _BadCommandLine as error:
+        return _explain(error)
     except CommandFailed as error:
         return _fail(error.line, error.exit_code)
     except (SettingsError, TerminalError) as error:
         return _fail(str(error), Exit.FAILED)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         return 130
     return int(code or 0)
 
@@ -59,6 +58,14 @@ def run(arguments: list[str] | None = None) -> int:
 def _fail(line: str, code: Exit) -> int:
     print(f"bt: {line}", file=sys.stderr)
     return int(code)
+
+
+def _explain(error: Exception) -> int:
+    message: str = error.format_message()  # type: ignore[attr-defined]
+    if message.startswith("Usage:"):  # a group without a command
+        print(message)
+        return int(Exit.USAGE)
+    return _fail(f"{message} Try: bt --help", Exit.USAGE)
 
 
 def _out() -> Console:

@@ -5,12 +5,8 @@ It reads the same instrument master as the service, so that both mean the same c
 
 from __future__ import annotations
 
-import asyncio
-import ctypes
 import os
 import random
-import signal
-import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,12 +20,11 @@ from app.core.instruments import Instrument
 from app.core.sessions import Calendar, Phase
 from app.market.instrument_master.registry import InstrumentRegistry
 from app.ports.clock import Clock
+from app.sim.child import bind_to_parent, serve_child
 from app.sim.exchange import ExchangeConfig
 from app.sim.prices import MarketShape
-from app.sim.server import ServerConfig, SimulatorServer, running
+from app.sim.server import ServerConfig, SimulatorServer
 
-PARENT_CHECK_S = 1.0
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _EQUITY_PRICES = (90.0, 4_500.0)
 _OTHER_PRICES = {"GOLD": 72_000.0, "SILVER": 90_000.0, "COPPER": 850.0, "INDIAVIX": 14.0, "INDIA VIX": 14.0}
 
@@ -112,27 +107,19 @@ async def simulate(plan: SimPlan, clock: Clock, calendar: Calendar, say: Callabl
         MasterRefused: the snapshot cannot be used.
         OSError: a port is taken.
     """
-    parent = os.getppid()
-    if plan.with_parent:
-        die_with_parent()
+    parent_pid = os.getppid() if plan.with_parent else None
+    if parent_pid is not None:
+        bind_to_parent(parent_pid)
     registry = InstrumentRegistry(lambda: clock.now().date())
     registry.load(plan.snapshot)
-    directory = RegistryDirectory(registry, plan.seed)
-    async with running(plan.server, directory, clock, in_session_of(calendar)) as server:
-        say(announcement(server, as_json=plan.as_json))
-        stopped = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-        while not stopped.is_set() and not (plan.with_parent and os.getppid() != parent):
-            await _wait(stopped, PARENT_CHECK_S)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
+    await serve_child(
+        plan.server,
+        RegistryDirectory(registry, plan.seed),
+        clock,
+        in_session_of(calendar),
+        parent_pid=parent_pid,
+        ready=lambda server: say(announcement(server, as_json=plan.as_json)),
+    )
 
 
 def announcement(server: SimulatorServer, *, as_json: bool) -> str:
@@ -142,9 +129,3 @@ def announcement(server: SimulatorServer, *, as_json: bool) -> str:
     port = int(server.feed_url.rpartition(":")[2])
     said = {"feed_url": server.feed_url, "control_url": server.control_url, "port": port, "pid": os.getpid()}
     return orjson.dumps(said).decode()
-
-
-def die_with_parent() -> None:
-    """Ask Linux to end this process with its parent, even on ``kill -9``; elsewhere only the parent check does."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

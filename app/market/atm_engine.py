@@ -293,7 +293,11 @@ class ATMEngine:
             InstrumentUnknown, ExpiryUnknown: no such chain is listed.
         """
         spot = known_spot(ltp)
-        chain = self.chain_id(symbol, expiry, exchange)
+        return self.describe(self.look(self.chain_id(symbol, expiry, exchange), spot, count))
+
+    def look(self, chain: ChainId, ltp: float | None, count: int | None = None) -> CachedWindow:
+        """The window behind :meth:`generate_chain`: the cached one while it fits. Raises ``SpotUnknown``."""
+        spot = known_spot(ltp)
         wanted = count or self.usual_count(chain.symbol, chain.exchange)
         held = self._fresh(chain)
         if held is None or held.count != wanted or has_moved(held.window, spot, held.ladder.step):
@@ -302,7 +306,7 @@ class ATMEngine:
             if len(self._seen) >= _CACHED_CHAINS:
                 del self._seen[next(iter(self._seen))]
             self._seen[chain] = held
-        return self.describe(held)
+        return held
 
     def _fresh(self, chain: ChainId) -> CachedWindow | None:
         """The chain as last looked at, while the master is the same and the cache's time is not up."""

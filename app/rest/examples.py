@@ -110,7 +110,7 @@ ACTIVE: dict[str, Any] = {
             "ws_id": 3,
             "active": True,
             "state": "LIVE",
-            "owners": ["user 1: RELIANCE 26FEB2026"],
+            "owners": 1,
         }
     ],
 }

@@ -10,7 +10,6 @@ from app.core.errors import StoreUnavailable
 from app.rest import limits
 from app.rest.answers import JsonAnswer, problem
 from app.rest.services import Services
-from app.rest.status import subscription_counts
 
 RETRY_AFTER_S = 2
 
@@ -26,7 +25,7 @@ class HealthRoutes:
             {
                 "status": "degraded" if reasons else "healthy",
                 "reasons": reasons,
-                "subscriptions": subscription_counts(self._services),
+                "subscriptions": self._services.status.counts(),
                 "websocket_status": self._services.pool.get_status(),
                 "versions": dict(self._services.versions),
                 "time": self._services.clock.now(),
@@ -59,8 +58,7 @@ class HealthRoutes:
         return found
 
     def _feed_reasons(self) -> list[str]:
-        status = self._services.pool.get_status()
-        up, total = status["connected_connections"], status["total_connections"]
+        up, total = self._services.pool.connected, self._services.connections
         return [] if up == total else [f"{up} of {total} feed connections are up"]
 
     async def _store_reason(self) -> str | None:

@@ -158,18 +158,19 @@ def _extra(operation: Operation) -> dict[str, Any]:
     return extra
 
 
-def install_openapi(app: FastAPI, version: str) -> None:
+def install_openapi(app: FastAPI, version: str, operations: Sequence[Operation]) -> None:
     """Serve one OpenAPI document, with the problem schema and the sign-in."""
+    answers = {operation.endpoint.__name__: operation.answer for operation in operations}
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _document(app, version)
+            app.openapi_schema = _document(app, version, answers)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _document(app: FastAPI, version: str) -> dict[str, Any]:
+def _document(app: FastAPI, version: str, answers: Mapping[str, object]) -> dict[str, Any]:
     document = get_openapi(
         title="Broking Terminal API",
         version=version,
@@ -184,6 +185,11 @@ def _document(app: FastAPI, version: str) -> dict[str, Any]:
     for path, methods in document["paths"].items():
         for operation in methods.values():
             _tidy(path, operation)
+            if operation["operationId"] in answers:
+                # Put in again: the framework leaves nulls out, and what is null is part of what an example shows.
+                operation["responses"]["200"]["content"]["application/json"]["example"] = answers[
+                    operation["operationId"]
+                ]
     return document
 
 

@@ -166,6 +166,8 @@ class OptionChain(ChainWindow):
 
 
 class Added(_Answer):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
     success: bool
     message: str
     option_chain: ChainWindow | None
@@ -176,6 +178,8 @@ class Added(_Answer):
 
 
 class Removed(_Answer):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
     success: bool
     message: str
     unsubscribed: int
@@ -200,6 +204,8 @@ class Watchlist(_Answer):
 
 
 class ChainSubscribed(_Answer):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
     action: Literal["subscribe", "release"]
     subscribed: list[str]
     failed: list[MissingLeg]
@@ -264,7 +270,7 @@ class ActiveSubscription(_Answer):
     ws_id: int | None
     active: bool
     state: str
-    owners: list[str] | int
+    owners: int = Field(description="how many entries hold it; Tier B counts as one")
 
 
 class ActiveSubscriptions(_Answer):

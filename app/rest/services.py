@@ -12,10 +12,12 @@ from app.ports.clock import Clock
 from app.ports.store import Store
 from app.rest.auth import Authenticator
 from app.rest.pages import WEB_DIR
+from app.rest.status import StatusTeller
 
 if TYPE_CHECKING:
     from app.market.atm_engine import ATMEngine, CachedWindow
     from app.market.control import Control
+    from app.market.facts import StateReader
     from app.market.instrument_master.registry import InstrumentRegistry
     from app.market.live_prices import LivePrices
     from app.market.subscription_manager import SubscriptionManager
@@ -58,9 +60,9 @@ class ChainQuotes(Protocol):
 class Services:
     """The owners of state and what else the routes ask.
 
-    ``concerns`` gives reasons for ``degraded`` beyond those that ``/health`` finds itself (connections down, no
-    registry, store). ``registry_admin`` is the body of ``/api/v2/admin/registry``. ``versions`` goes into ``/health``
-    and ``/metrics``.
+    ``connections`` is how many upstream connections there should be, 0 where the feed is off. ``concerns`` gives
+    reasons for ``degraded`` beyond those that ``/health`` finds itself (connections down, no registry, store).
+    ``registry_admin`` is the body of ``/api/v2/admin/registry``. ``versions`` goes into ``/health`` and ``/metrics``.
     """
 
     clock: Clock
@@ -72,11 +74,14 @@ class Services:
     watchlists: WatchlistManager
     pool: WebSocketManager
     control: Control
+    states: StateReader
+    status: StatusTeller
     store: Store
     authenticator: Authenticator
     chain_quotes: ChainQuotes
     registry_admin: Callable[[], Mapping[str, object]]
     readiness: Callable[[], Readiness]
+    connections: int = 5
     gauges: Callable[[], Gauges] = Gauges
     concerns: Callable[[], Sequence[str]] = tuple
     versions: Mapping[str, str] = field(default_factory=dict)

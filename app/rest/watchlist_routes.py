@@ -1,4 +1,4 @@
-"""Endpoints 1 to 3, and 14: lists of wishes."""
+"""Endpoints 1 to 3: lists of wishes."""
 
 from __future__ import annotations
 
@@ -7,26 +7,90 @@ from typing import Annotated
 from fastapi import Path
 from starlette.responses import Response
 
-from app.core.errors import InvalidRequest
-from app.rest import examples, schemas
+from app.core.errors import (
+    AlreadyInWatchlist,
+    CapacityExceeded,
+    ExpiryUnknown,
+    InstrumentUnknown,
+    NotInWatchlist,
+    SpotUnknown,
+    StoreUnavailable,
+)
+from app.rest import examples, limits, schemas
 from app.rest.answers import JsonAnswer
-from app.rest.auth import Principal
-from app.rest.operations import Caller
+from app.rest.operations import Caller, Operation
+from app.rest.records import entry_record, evicted_records, missing_record
 from app.rest.services import Services
-from app.rest.windows import known_spot, window_answer
+from app.rest.users import require_user
+from app.rest.windows import taken_window
 
-UserInPath = Annotated[int, Path(ge=1, le=2**31 - 1, description="`users.id`", examples=[1])]
+UserInPath = Annotated[int, Path(ge=1, le=limits.USER_ID_MAX, description="`users.id`", examples=[1])]
 
 
-async def require_user(services: Services, caller: Principal, user_id: int) -> None:
-    """Let the caller act for that user. Without authentication any positive integer is a user, made on first use.
+class WatchlistRoutes:
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
-    Raises:
-        Forbidden: somebody else's, and the caller is no admin.
-        InvalidRequest: authentication is on and there is no such user.
-    """
-    caller.require_act_for(user_id)
-    if not caller.has_token:
-        await services.store.ensure_user(user_id)
-    elif caller.user_id != user_id and await services.store.user_by_id(user_id) is None:
-        raise InvalidRequest(f"user_id: there is no user {user_id}", field="user_id")
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                1, "POST", "/watchlist/add", self.add_to_watchlist, schemas.Added,
+                "Add a chain, a future or a cash line; its instruments are subscribed", examples.ADDED,
+                (
+                    InstrumentUnknown, ExpiryUnknown, AlreadyInWatchlist, CapacityExceeded, SpotUnknown,
+                    StoreUnavailable,
+                ),
+                request=examples.ADD_REQUEST,
+            ),
+            Operation(
+                2, "POST", "/watchlist/remove", self.remove_from_watchlist, schemas.Removed,
+                "Remove an entry; what nobody else wants is unsubscribed", examples.REMOVED,
+                (InstrumentUnknown, ExpiryUnknown, NotInWatchlist, StoreUnavailable),
+                request=examples.REMOVE_REQUEST,
+            ),
+            Operation(
+                3, "GET", "/watchlist/{user_id}", self.watchlist, schemas.Watchlist,
+                "A user's list, in the order of adding", examples.WATCHLIST, query="/watchlist/1",
+            ),
+        ]  # fmt: skip
+
+    async def add_to_watchlist(self, caller: Caller, body: schemas.AddRequest) -> Response:
+        await require_user(self._services, caller, body.user_id)
+        result = await self._services.watchlists.add(
+            body.user_id,
+            body.symbol,
+            body.expiry,
+            body.instrument_type,
+            body.underlying_ltp,
+            exchange=body.exchange,
+        )
+        return JsonAnswer(
+            {
+                "success": True,
+                "message": result.message,
+                "option_chain": taken_window(self._services, result.window, body.underlying_ltp),
+                "strikes_subscribed": result.strikes_subscribed,
+                "missing": [missing_record(leg) for leg in result.missing],
+                "evicted": evicted_records(result.evicted),
+                "revision": result.revision,
+                "entry": entry_record(result.entry, self._services.calendar.zone),
+            }
+        )
+
+    async def remove_from_watchlist(self, caller: Caller, body: schemas.RemoveRequest) -> Response:
+        await require_user(self._services, caller, body.user_id)
+        result = await self._services.watchlists.remove(body.user_id, body.symbol, body.expiry)
+        return JsonAnswer(
+            {
+                "success": True,
+                "message": result.message,
+                "unsubscribed": result.unsubscribed,
+                "revision": result.revision,
+            }
+        )
+
+    async def watchlist(self, caller: Caller, user_id: UserInPath) -> Response:
+        caller.require_act_for(user_id)
+        zone = self._services.calendar.zone
+        entries = [entry_record(entry, zone) for entry in self._services.watchlists.entries(user_id)]
+        return JsonAnswer({"user_id": user_id, "count": len(entries), "watchlist": entries})

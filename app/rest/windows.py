@@ -49,6 +49,14 @@ def known_spot(services: Services, chain: ChainId) -> Spot | None:
     return Spot(ltp, "live" if in_session and age_ms <= LIVE_WITHIN_MS else "last", age_ms)
 
 
+def taken_window(services: Services, window: CachedWindow | None, given: float | None) -> dict[str, object] | None:
+    """The window that a wish came to, None for a cash line or a future."""
+    if window is None:
+        return None
+    spot = Spot(given, "request", None) if given is not None else known_spot(services, window.chain)
+    return window_answer(services, window, spot)
+
+
 def window_answer(services: Services, window: CachedWindow, spot: Spot | None) -> dict[str, object]:
     """The fields of endpoint 4 for a window; ``spot`` is what the caller is told it stands on."""
     record = services.atm.describe(window)

@@ -1,0 +1,100 @@
+"""Endpoints 13 to 16 and what administrators look at. The gate lets only admins come here."""
+
+from __future__ import annotations
+
+from fastapi import Request
+from starlette.responses import Response
+
+from app.core.errors import Forbidden, RateLimited, StoreUnavailable, Unauthenticated
+from app.rest import examples, schemas
+from app.rest.answers import JsonAnswer
+from app.rest.auth import Authenticator
+from app.rest.forms import SignInForm
+from app.rest.operations import Caller, Operation
+from app.rest.services import Services
+
+
+class AdminRoutes:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def operations(self) -> list[Operation]:
+        get, post = "GET", "POST"
+        return [
+            Operation(
+                13, post, "/admin/unsubscribe-all-tier-a", self.unsubscribe_all_tier_a, schemas.TierACleared,
+                "End every Tier A subscription; lists are cleared with it", examples.TIER_A_CLEARED,
+                (StoreUnavailable,),
+            ),
+            Operation(
+                14, post, "/admin/clear-watchlists", self.clear_watchlists, schemas.WatchlistsCleared,
+                "Clear one user's list, or everybody's", examples.CLEARED, (StoreUnavailable,), request={},
+            ),
+            Operation(
+                15, get, "/admin/ws-status", self.ws_status, schemas.WsStatus,
+                "The feed's connections", examples.WS_STATUS,
+            ),
+            Operation(
+                16, post, "/admin/rebalance-ws", self.rebalance_ws, schemas.Rebalanced,
+                "Level the connections, make before break", examples.REBALANCED,
+            ),
+            Operation(
+                0, get, "/admin/registry", self.registry_report, None,
+                "The instrument master in use", examples.REGISTRY, (Unauthenticated, Forbidden),
+            ),
+            Operation(
+                0, get, "/admin/tier-b", self.tier_b_report, None,
+                "The always-on universe: asked, listed, missing by name", examples.TIER_B,
+                (Unauthenticated, Forbidden),
+            ),
+        ]  # fmt: skip
+
+    async def unsubscribe_all_tier_a(self, caller: Caller) -> Response:
+        count = await self._services.watchlists.unsubscribe_all_tier_a(f"unsubscribed by {caller.name}")
+        message = f"{count} Tier A instruments unsubscribed"
+        return JsonAnswer({"action": "unsubscribe_all_tier_a", "count": count, "message": message})
+
+    async def clear_watchlists(self, body: schemas.ClearRequest | None = None) -> Response:
+        """Without `user_id`, or without a body, every user's."""
+        user_id = None if body is None else body.user_id
+        count = await self._services.watchlists.clear(user_id)
+        return JsonAnswer({"action": "clear_watchlists", "user_id": user_id, "success": True, "cleared_count": count})
+
+    async def ws_status(self) -> Response:
+        return JsonAnswer(self._services.pool.get_status())
+
+    async def rebalance_ws(self) -> Response:
+        moves = self._services.pool.rebalance()
+        pairs: dict[tuple[int, int], int] = {}
+        for move in moves:
+            pair = (move.source, move.target)
+            pairs[pair] = pairs.get(pair, 0) + 1
+        details = [
+            {"from": f"ws_{source + 1}", "to": f"ws_{target + 1}", "count": count}
+            for (source, target), count in sorted(pairs.items())
+        ]
+        return JsonAnswer({"action": "rebalance", "moved_count": len(moves), "details": details})
+
+    async def registry_report(self) -> Response:
+        return JsonAnswer(dict(self._services.registry_admin()))
+
+    async def tier_b_report(self) -> Response:
+        return JsonAnswer(dict(self._services.control.tier_b_report()))
+
+
+class SignInRoutes:
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                0, "POST", "/auth/token", self.sign_in, schemas.Token,
+                "Sign in with name and password (OAuth2 password form)", examples.TOKEN,
+                (Unauthenticated, Forbidden, RateLimited, StoreUnavailable),
+            )
+        ]  # fmt: skip
+
+    async def sign_in(self, request: Request, form: SignInForm) -> Response:
+        token = await self._authenticator.sign_in(form.username, form.password, request.scope)
+        return JsonAnswer(token)

@@ -1,0 +1,97 @@
+"""``/metrics``: a collector that reads plain numbers when Prometheus asks; nothing is counted on the way of a tick."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.responses import Response
+
+from app.ports.feed import ConnectionCounters
+from app.rest.services import Gauges, Services
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_READINGS = frozenset({"last_data_ms", "last_lag_ms"})
+_TOTALS = {
+    "stream_messages": "messages sent to stream clients",
+    "stream_conflated": "updates that a newer one replaced before they were sent",
+    "stream_closed_slow": "stream clients closed because they did not read",
+    "bus_dropped": "messages that the bus gave up",
+    "store_errors": "store operations that failed",
+}
+_NOW = {
+    "stream_clients": "connected stream clients",
+    "loop_lag_ms": "how late the event loop was at the last look, ms",
+    "loop_lag_max_ms": "the most it was late lately, ms",
+    "gc_pause_max_ms": "the longest garbage collection lately, ms",
+}
+
+
+class ServiceCollector(Collector):
+    """Reads every owner at scrape time."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[Metric]:
+        yield InfoMetricFamily("bt_build", "versions", value=dict(self._services.versions))
+        yield from self._subscriptions()
+        yield from self._connections()
+        yield from self._counters()
+        yield from self._gauges(self._services.gauges())
+
+    def _subscriptions(self) -> Iterator[Metric]:
+        subscriptions = self._services.subscriptions
+        tiers = GaugeMetricFamily("bt_subscriptions", "subscribed instruments by tier", labels=["tier"])
+        tiers.add_metric(["TIER_A"], subscriptions.tier_a_count)
+        tiers.add_metric(["TIER_B"], subscriptions.tier_b_count)
+        yield tiers
+        states = GaugeMetricFamily("bt_instruments", "subscribed instruments by state", labels=["state"])
+        for state, count in self._services.status.states().items():
+            states.add_metric([state], count)
+        yield states
+        yield GaugeMetricFamily("bt_capacity", "instruments that fit", value=subscriptions.capacity)
+
+    def _connections(self) -> Iterator[Metric]:
+        status = self._services.pool.get_status()
+        lines: Mapping[str, Mapping[str, object]] = status["per_connection"]  # type: ignore[assignment]
+        up = GaugeMetricFamily("bt_connection_up", "1 while the feed connection is up", labels=["connection"])
+        carried = GaugeMetricFamily("bt_connection_instruments", "instruments per connection", labels=["connection"])
+        for name, line in lines.items():
+            up.add_metric([name], float(bool(line["active"])))
+            carried.add_metric([name], float(str(line["instruments"])))
+        yield up
+        yield carried
+
+    def _counters(self) -> Iterator[Metric]:
+        counters = self._services.board.buffers.counters
+        for field in fields(ConnectionCounters):
+            kind = GaugeMetricFamily if field.name in _READINGS else CounterMetricFamily
+            family = kind(f"bt_feed_{field.name}", f"{field.name} per connection", labels=["connection"])
+            for index, counter in enumerate(counters, start=1):
+                family.add_metric([f"ws_{index}"], getattr(counter, field.name))
+            yield family
+
+    def _gauges(self, gauges: Gauges) -> Iterator[Metric]:
+        for name, text in _TOTALS.items():
+            yield CounterMetricFamily(f"bt_{name}", text, value=getattr(gauges, name))
+        for name, text in _NOW.items():
+            yield GaugeMetricFamily(f"bt_{name}", text, value=getattr(gauges, name))
+
+
+class MetricsRoute:
+    """Renders one registry of its own: nothing global, so that two services in one process do not meet."""
+
+    def __init__(self, services: Services) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(ServiceCollector(services))
+
+    async def metrics(self) -> Response:
+        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE)

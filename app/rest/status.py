@@ -1,0 +1,71 @@
+"""Counts of endpoint 6, the health answer and the stream's ``status`` topic: one place, told the same everywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from app.market.facts import Standing, StateReader
+from app.market.states import STATES, states
+
+if TYPE_CHECKING:
+    from app.market.live_prices import LivePrices, Slots
+    from app.market.subscription_manager import SubscriptionManager
+    from app.market.ws_manager import WebSocketManager
+    from app.ports.clock import Clock
+
+
+class _Population(NamedTuple):
+    """Every owned instrument as columns, as of one state of the books."""
+
+    as_of: tuple[object, ...]
+    standing: Standing
+    slots: Slots
+
+
+class StatusTeller:
+    """Counts every owned instrument by state. The columns are gathered anew only when the books have changed."""
+
+    def __init__(
+        self,
+        subscriptions: SubscriptionManager,
+        pool: WebSocketManager,
+        states: StateReader,
+        board: LivePrices,
+        clock: Clock,
+    ) -> None:
+        self._subscriptions = subscriptions
+        self._pool = pool
+        self._states = states
+        self._board = board
+        self._clock = clock
+        self._population: _Population | None = None
+
+    def status(self) -> dict[str, object]:
+        """Endpoint 6."""
+        return {"subscriptions": self.counts(), "websocket": self._pool.get_status()}
+
+    def counts(self) -> dict[str, object]:
+        """The ``subscriptions`` member of endpoint 6."""
+        return {**self._subscriptions.get_ws_stats(), "states": self.states()}
+
+    def states(self) -> dict[str, int]:
+        """How many owned instruments are in each state; states with none are left out."""
+        population = self._gathered()
+        if not len(population.slots):
+            return {}
+        rows = self._board.buffers.table[population.slots]
+        tracked = population.slots >= 0
+        last_ms = np.where(tracked, rows["last_ms"], 0)
+        gap_ms = np.where(tracked, rows["usual_gap_ms"], 0.0).astype(np.float64)
+        codes = states(self._states.facts(population.standing, population.slots, last_ms, gap_ms))
+        counted = np.bincount(codes, minlength=len(STATES))
+        return {str(state): int(count) for state, count in zip(STATES, counted, strict=True) if count}
+
+    def _gathered(self) -> _Population:
+        as_of = (self._subscriptions.revision, self._board.revision, self._clock.now().date())
+        if self._population is None or self._population.as_of != as_of:
+            instruments = [wish.instrument for wish in self._subscriptions.wishes()]
+            self._population = _Population(as_of, self._states.standing(instruments), self._states.slots(instruments))
+        return self._population

@@ -1,0 +1,571 @@
+"""The command line: exit codes, one-line failures, tables, accounts, backups, the doctor's findings."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from rich.console import Console
+
+from app.cli import database, show, users
+from app.cli.doctor import Doctor, Finding, Level, report
+from app.cli.failure import CommandFailed, Exit
+from app.cli.places import calendar_of, clock_of
+from app.cli.program import own_url, run
+from app.cli.remote import Remote, in_path
+from app.cli.sim import RegistryDirectory
+from app.cli.watch import View, stream_url, topic_of
+from app.core.ids import Exchange, InstrumentKind
+from app.market.instrument_master.registry import InstrumentRegistry
+from app.ports.store import Role
+from app.rest.auth import Authenticator
+from app.rest.passwords import NO_LOGIN
+from app.settings import Settings
+from app.storage.memory_store import MemoryStore
+from tests.api.support import IST, HandClock, cheap_passwords
+from tests.masters import small_registry
+
+ROOT = Path(__file__).resolve().parents[2]
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory with settings of its own."""
+    for name in [name for name in os.environ if name.startswith(("BT_", "DHAN_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def bt(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = run(list(arguments))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def remote_of(handler: Handler, token: str | None = None) -> Remote:
+    return Remote("http://127.0.0.1:8000", token, httpx.MockTransport(handler))
+
+
+def text_of(renderable: object) -> str:
+    console = Console(file=io.StringIO(), width=200, highlight=False)
+    console.print(renderable)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+# -- command lines
+
+
+def test_help_names_every_command(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = bt(capsys, "--help")
+    assert code == 0
+    for name in ("serve", "sim", "doctor", "search", "chain", "watch", "status", "migrate", "backup", "restore"):
+        assert f"  {name} " in out
+    assert "  bench " in out
+    assert "  user " in out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["search", "x", "--limit", "0"], ["chain"], ["sim", "--port", "x"]]
+)
+def test_bad_command_lines_are_one_line(place: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    code, _, err = bt(capsys, *arguments)
+    assert code == Exit.USAGE
+    assert err.startswith("bt: ")
+    assert err.count("\n") == 1
+
+
+def test_a_bad_setting_is_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BT_PORT", "seventy")
+    code, _, err = bt(capsys, "status")
+    assert code == Exit.FAILED
+    assert err.startswith("bt: BT_PORT was 'seventy'")
+    assert err.count("\n") == 1
+
+
+def test_no_service_is_one_line_and_its_own_code(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = bt(capsys, "status", "--url", "http://127.0.0.1:9")
+    assert code == Exit.UNREACHABLE
+    assert "bt serve" in err
+    assert err.count("\n") == 1
+
+
+def test_bench_says_where_benchmarks_are(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.cli.program.__file__", str(place / "app" / "cli" / "program.py"))
+    code, _, err = bt(capsys, "bench")
+    assert code == Exit.FAILED
+    assert "source checkout" in err
+
+
+def test_the_module_runs_as_a_program(place: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "app.cli", "migrate"],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("schema ")
+    with sqlite3.connect(place / "app.db") as opened:
+        tables = {row[0] for row in opened.execute("SELECT name FROM sqlite_master")}
+    opened.close()
+    assert {"watchlist", "subscriptions", "atm_cache", "subscription_log", "users"} <= tables
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("desk.example", "http://desk.example:8000"),
+    ],
+)
+def test_where_the_service_is_reached(place: Path, host: str, url: str) -> None:
+    assert own_url(Settings(bt_host=host)) == url
+
+
+# -- talking to a service
+
+
+def test_problems_become_one_line() -> None:
+    def refuse(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(404, json={"code": "EXPIRY_UNKNOWN", "detail": "no such day", "valid": ["26FEB2026"]})
+
+    with remote_of(refuse) as remote, pytest.raises(CommandFailed) as caught:
+        remote.get("/x")
+    assert caught.value.line == "EXPIRY_UNKNOWN: no such day; valid: 26FEB2026"
+    assert caught.value.exit_code is Exit.REFUSED
+
+
+def test_an_answer_that_is_no_json_is_a_failure() -> None:
+    with remote_of(lambda _: httpx.Response(502, text="<html>")) as remote, pytest.raises(CommandFailed, match="502"):
+        remote.get("/x")
+
+
+def test_the_token_goes_into_the_header_and_nowhere_else() -> None:
+    seen: list[httpx.Request] = []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={})
+
+    with remote_of(note, "secret-token") as remote:
+        remote.get("/x", q="y", none=None)
+    assert seen[0].headers["authorization"] == "Bearer secret-token"
+    assert str(seen[0].url) == "http://127.0.0.1:8000/x?q=y"
+
+
+def test_symbols_are_quoted_in_paths() -> None:
+    assert in_path("M&M") == "M%26M"
+    assert in_path("NIFTY 50") == "NIFTY%2050"
+
+
+CHAIN: dict[str, Any] = {
+    "symbol": "NIFTY",
+    "expiry": "26FEB2026",
+    "exchange": "NSE",
+    "underlying_ltp": 25012.3,
+    "underlying_source": "live",
+    "underlying_age_ms": 1_500,
+    "atm_strike": 25000.0,
+    "strikes": [24950.0, 25000.0, 25050.5],
+    "strikes_ce_pe": {"24950": {"CE": "a", "PE": "b"}, "25000": {"CE": "c", "PE": None}, "25050.5": {}},
+    "rows": {"c": {"ltp": 101.5, "oi": 1_234_567, "iv": 12.5, "state": "LIVE"}},
+    "summary": {"pcr": 0.91, "max_pain": None},
+    "coverage": {"live": 1, "never_traded": 4},
+}
+
+
+def test_a_chain_shows_dashes_for_what_is_unknown() -> None:
+    shown = text_of(show.chain_table(CHAIN))
+    assert "▶ 25,000" in shown
+    assert "25,050.5" in shown
+    assert "1,234,567" in shown
+    assert show.DASH in shown
+    assert "25,012.30 (live, 1.5 s old)" in shown
+    assert (
+        show.summary_line(CHAIN) == f"PCR 0.91 · max pain {show.DASH} · straddle {show.DASH} · live 1 · never traded 4"
+    )
+
+
+def test_without_an_expiry_the_nearest_is_shown() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(200, json={"expiries": ["26FEB2026"]} if "expiries" in request.url.path else CHAIN)
+
+    with remote_of(answer) as remote:
+        show.chain(remote, Console(file=io.StringIO()), "M&M", None, None)
+    assert asked[0].endswith("/api/v2/instruments/M%26M/expiries")
+    assert "expiry=26FEB2026" in asked[1]
+    assert "/option-chain/M%26M" in asked[1]
+
+
+# -- the stream
+
+
+def test_a_view_takes_snapshots_deltas_and_notices() -> None:
+    view = View("chain:NIFTY:26FEB2026")
+    view.take({"type": "snapshot", "seq": 4, "data": {"rows": {"a": {"ltp": 1.0}, "b": {"ltp": 2.0}}}})
+    view.take({"type": "delta", "seq": 5, "data": {"rows": {"a": {"ltp": 1.5}, "b": None}, "summary": {"pcr": 1.2}}})
+    view.take({"type": "event", "kind": "evicted", "data": {"symbol": "TCS"}})
+    assert view.rows == {"a": {"ltp": 1.5}}
+    assert view.seq == 5
+    shown = text_of(view.table())
+    assert "1.50" in shown
+    assert "pcr 1.20" in shown
+    assert "evicted: symbol TCS" in shown
+    view.take({"type": "snapshot", "seq": 9, "data": {"rows": {"c": {}}}})
+    assert list(view.rows) == ["c"]
+
+
+def test_a_refused_topic_ends_the_watch() -> None:
+    with pytest.raises(CommandFailed, match="TOPIC_UNKNOWN"):
+        View("x").take({"type": "error", "code": "TOPIC_UNKNOWN", "detail": "no"})
+
+
+@pytest.mark.parametrize(
+    ("words", "topic"),
+    [
+        (["chain:NIFTY:26FEB2026"], "chain:NIFTY:26FEB2026"),
+        (["status"], "status"),
+        (["NIFTY_IDX", "RELIANCE_EQ"], "quotes:NIFTY_IDX,RELIANCE_EQ"),
+        (["NIFTY_IDX,RELIANCE_EQ"], "quotes:NIFTY_IDX,RELIANCE_EQ"),
+        (["nifty 50", "26FEB2026"], "chain:NIFTY:26FEB2026"),
+        (["nifty 50"], "chain:NIFTY:03FEB2026"),
+    ],
+)
+def test_what_a_person_means_by_a_topic(words: list[str], topic: str) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        expiries = {"expiries": ["03FEB2026", "10FEB2026"]}
+        return httpx.Response(200, json=expiries if request.url.path.endswith("expiries") else {"symbol": "NIFTY"})
+
+    with remote_of(answer) as remote:
+        assert topic_of(remote, words) == topic
+
+
+def test_the_stream_has_the_services_scheme() -> None:
+    assert stream_url("https://desk.example") == "wss://desk.example/api/v2/stream"
+
+
+# -- accounts
+
+
+def test_accounts_from_the_command_line(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = bt(capsys, "user", "add", "root", "--admin")
+    assert code == 0
+    assert "(admin), password " in out
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a long password\n"))
+    assert bt(capsys, "user", "add", "asha", "--password-stdin")[1] == "user 2: asha (user)\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert bt(capsys, "user", "add", "ravi", "--password-stdin")[0] == Exit.FAILED
+    assert "is the last admin" in bt(capsys, "user", "disable", "root")[2]
+    assert bt(capsys, "user", "disable", "asha")[0] == 0
+    shown = bt(capsys, "user", "list")[1]
+    assert "disabled" in shown
+    assert "argon2" not in shown
+    assert "there is a user" in bt(capsys, "user", "add", "asha")[2]
+    assert "there is no user" in bt(capsys, "user", "passwd", "nobody")[2]
+
+
+async def test_a_new_password_and_a_lockout_end_tokens() -> None:
+    clock = HandClock()
+    store = MemoryStore(clock)
+    await store.start()
+    passwords = cheap_passwords()
+    auth = Authenticator(store, clock, "secret", passwords=passwords)
+    _, made_up = await users.add(store, passwords, "asha", Role.USER, None)
+    scope = {"client": ("127.0.0.1", 1), "headers": []}
+    before = (await auth.sign_in("asha", made_up, scope)).access_token
+    assert await users.set_password(store, passwords, "asha", "another password") == "another password"
+    for token in (before,):
+        with pytest.raises(Exception, match="revoked"):
+            await auth.authenticate(token)
+    after = (await auth.sign_in("asha", "another password", scope)).access_token
+    await users.disable(store, "asha")
+    with pytest.raises(Exception, match="revoked"):
+        await auth.authenticate(after)
+    user = await store.user_by_name("asha")
+    assert user is not None
+    assert users.sign_in_of(user) == "disabled"
+    assert user.password_hash == NO_LOGIN
+
+
+# -- backups
+
+
+def sqlite_url(path: Path) -> str:
+    return f"sqlite+aiosqlite:///{path}"
+
+
+def counted(path: Path) -> int:
+    opened = sqlite3.connect(path)
+    try:
+        return int(opened.execute("SELECT count(*) FROM users").fetchone()[0])
+    finally:
+        opened.close()
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """A database with one user."""
+    path = tmp_path / "app.db"
+    database.migrate(sqlite_url(path))
+    opened = sqlite3.connect(path)
+    opened.execute(
+        "INSERT INTO users (name, role, password_hash, token_version, created_at)"
+        " VALUES ('asha', 'user', '', 0, '2026-02-03 00:00:00')"
+    )
+    opened.commit()
+    opened.close()
+    return path
+
+
+def test_a_backup_of_a_database_in_use_comes_back(kept: Path, tmp_path: Path) -> None:
+    told: list[float] = []
+    held = sqlite3.connect(kept)
+    held.execute("BEGIN")
+    held.execute("SELECT * FROM users").fetchall()
+    database.backup(sqlite_url(kept), tmp_path / "b" / "one.zst", told.append)
+    held.close()
+    assert told[-1] == 1.0
+    assert (tmp_path / "b" / "one.zst").stat().st_mode & 0o077 == 0
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["one.zst"]
+    fresh = tmp_path / "fresh.db"
+    database.restore(sqlite_url(fresh), tmp_path / "b" / "one.zst", told.append, overwrite=False)
+    assert counted(fresh) == 1
+
+
+def test_a_restore_overwrites_only_when_told(kept: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "one.zst"
+    database.backup(sqlite_url(kept), copy, lambda _: None)
+    with pytest.raises(CommandFailed, match="--overwrite"):
+        database.restore(sqlite_url(kept), copy, lambda _: None, overwrite=False)
+    opened = sqlite3.connect(kept)
+    opened.execute("DELETE FROM users")
+    opened.commit()
+    opened.close()
+    database.restore(sqlite_url(kept), copy, lambda _: None, overwrite=True)
+    assert counted(kept) == 1
+
+
+def test_a_restore_under_a_running_service_is_refused(kept: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "one.zst"
+    database.backup(sqlite_url(kept), copy, lambda _: None)
+    held = sqlite3.connect(kept, isolation_level=None)
+    held.execute("BEGIN IMMEDIATE")
+    try:
+        with pytest.raises(CommandFailed, match="in use"):
+            database.restore(sqlite_url(kept), copy, lambda _: None, overwrite=True)
+    finally:
+        held.close()
+    assert counted(kept) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x28\xb5\x2f\xfd"])
+def test_what_is_no_backup_is_refused(kept: Path, tmp_path: Path, content: bytes) -> None:
+    bad = tmp_path / "bad.zst"
+    bad.write_bytes(content)
+    with pytest.raises(CommandFailed):
+        database.restore(sqlite_url(kept), bad, lambda _: None, overwrite=True)
+    assert counted(kept) == 1
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_backup_needs_a_database_and_a_known_url(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="no database"):
+        database.backup(sqlite_url(tmp_path / "none.db"), tmp_path / "x", lambda _: None)
+    with pytest.raises(CommandFailed, match="driver"):
+        database.migrate("mysql://x/y")
+
+
+def test_postgresql_needs_its_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CommandFailed, match="pg_dump"):
+        database.backup("postgresql+asyncpg://u:p@127.0.0.1/bt", tmp_path / "x", lambda _: None)
+
+
+# -- the doctor
+
+
+def doctor(settings: Settings, handler: Handler | None = None) -> Doctor:
+    def unreachable(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    now = datetime(2026, 2, 3, 9, 0, tzinfo=IST)
+    return Doctor(settings, calendar_of(settings), now, remote_of(handler or unreachable))
+
+
+def found(findings: Iterator[Finding], subject: str) -> list[Finding]:
+    return [finding for finding in findings if finding.subject == subject]
+
+
+def healthy(request: httpx.Request) -> httpx.Response:
+    answers: dict[str, Any] = {
+        "/ready": {"status": "ready"},
+        "/health": {"reasons": [], "subscriptions": {"states": {"LIVE": 90, "SENT": 10}}},
+        "/api/v2/admin/registry": {"rows_by_segment": {"NSE_FNO": 5}, "date": "2026-02-03", "source": "generated"},
+        "/api/v2/admin/ws-status": {"connected_connections": 5, "total_connections": 5},
+        "/api/v2/admin/tier-b": {"asked": 9, "listed": 9, "missing": []},
+    }
+    return httpx.Response(200, json=answers[request.url.path])
+
+
+def test_all_well_is_go(place: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    assert report(doctor(Settings(), healthy).examine(preopen=True), console, preopen=True)
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue()
+    assert said.rstrip().endswith("GO")
+    assert "NO-GO" not in said
+
+
+def test_no_service_before_the_open_is_no_go(place: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    assert not report(doctor(Settings()).examine(preopen=True), console, preopen=True)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().rstrip().endswith("NO-GO")
+
+
+def test_no_service_otherwise_is_only_a_note(place: Path) -> None:
+    levels = {finding.level for finding in doctor(Settings()).examine(preopen=False)}
+    assert Level.FAIL not in levels
+
+
+def test_a_holiday_is_said(place: Path) -> None:
+    settings = Settings(bt_sim_hours="market")
+    sunday = datetime(2026, 2, 8, 9, 0, tzinfo=IST)
+    examined = Doctor(settings, calendar_of(settings), sunday, remote_of(healthy)).preopen()
+    assert found(examined, "pre-open")[0].text.endswith("no exchange trades")
+
+
+def test_low_coverage_is_a_warning(place: Path) -> None:
+    def stale(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/health":
+            return httpx.Response(200, json={"reasons": ["x"], "subscriptions": {"states": {"LIVE": 1, "STALE": 9}}})
+        return healthy(request)
+
+    findings = list(doctor(Settings(), stale).service())
+    assert found(iter(findings), "coverage")[0].level is Level.WARN
+    assert Finding("service", Level.WARN, "x") in findings
+
+
+def test_the_database_is_looked_at_but_not_made(place: Path) -> None:
+    settings = Settings()
+    assert found(doctor(settings).database(), "database")[0].level is Level.NOTE
+    assert not (place / "app.db").exists()
+    database.migrate(settings.bt_database_url)
+    assert found(doctor(settings).database(), "database")[0].level is Level.OK
+    (place / "app.db").write_bytes(b"no database at all, but long enough to be read as one" * 40)
+    assert found(doctor(settings).database(), "database")[0].level is Level.FAIL
+
+
+@pytest.mark.parametrize(
+    ("left", "level"), [(timedelta(hours=20), Level.OK), (timedelta(hours=2), Level.WARN), (timedelta(0), Level.FAIL)]
+)
+def test_the_brokers_token_has_an_end(place: Path, left: timedelta, level: Level) -> None:
+    now = datetime(2026, 2, 3, 9, 0, tzinfo=IST)
+    token = jwt.encode({"exp": int((now + left).timestamp())}, bytes(32))
+    settings = Settings(bt_feed="dhan", dhan_client_id="1", dhan_access_token=token, dhan_feed_url="ws://127.0.0.1:9")
+    findings = list(doctor(settings).feed())
+    assert findings[0].level is Level.FAIL  # nothing listens on that port
+    assert findings[1].level is level
+    assert token not in findings[1].text
+
+
+def test_the_clock_follows_the_simulated_day(place: Path) -> None:
+    assert clock_of(Settings(bt_sim_date=date(2026, 2, 3))).now().date() == date(2026, 2, 3)
+
+
+# -- the simulator's contracts
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> InstrumentRegistry:
+    return small_registry(tmp_path_factory.mktemp("master"))
+
+
+def test_reference_prices_come_from_listed_strikes(registry: InstrumentRegistry) -> None:
+    directory = RegistryDirectory(registry, seed=1)
+    index = registry.index("NIFTY")
+    assert index is not None
+    strikes = registry.ladder("NIFTY", registry.expiries("NIFTY")[0]).strikes
+    assert directory.reference_price(index) in strikes
+    assert strikes[0] <= directory.reference_price(index) <= strikes[-1]
+
+
+def test_prices_of_plain_shares_are_seeded(registry: InstrumentRegistry) -> None:
+    plain = next(
+        line
+        for symbol in registry.symbols()
+        if (line := registry.cash(symbol)) is not None and not registry.is_f_o_eligible(symbol)
+    )
+    first, again, other = (RegistryDirectory(registry, seed).reference_price(plain) for seed in (1, 1, 2))
+    assert first == again != other
+    assert 90 <= first <= 4_500
+
+
+def test_options_follow_their_spot_and_spots_themselves(registry: InstrumentRegistry) -> None:
+    directory = RegistryDirectory(registry, seed=1)
+    option = next(each for each in registry.get_by_symbol("NIFTY") if each.kind is InstrumentKind.OPTION)
+    index = registry.index("NIFTY")
+    assert index is not None
+    assert directory.underlying_of(option) == index
+    assert directory.underlying_of(index) is None
+    assert directory.instrument(option.key) == option
+
+
+def test_commodity_futures_lead_themselves(registry: InstrumentRegistry) -> None:
+    directory = RegistryDirectory(registry, seed=1)
+    for symbol in registry.symbols():
+        for future in registry.futures(symbol):
+            if future.exchange is Exchange.MCX:
+                assert directory.underlying_of(future) is None
+                return
+    pytest.fail("the fixture has no commodity future")
+
+
+def test_the_simulator_says_where_it_listens(place: Path) -> None:
+    from app.market.instrument_master.scrip_csv import build_snapshot
+    from tests.masters import SMALL
+
+    build_snapshot(SMALL, place / "small.snapshot")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "sim", "--json", "--snapshot", str(place / "small.snapshot")],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "BT_SIM_DATE": "2026-02-03"},
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert child.stdout is not None
+        said = json.loads(child.stdout.readline())
+        assert said["feed_url"].endswith(f":{said['port']}")
+        assert httpx.get(said["control_url"] + "/stats", timeout=5).status_code == 200
+    finally:
+        child.terminate()
+        assert child.wait(10) == 0
+        assert child.stdout is not None
+        child.stdout.close()
