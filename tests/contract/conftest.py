@@ -119,11 +119,11 @@ def apart(work: Callable[[], object]) -> None:
         thread.submit(work).result()
 
 
-def administer(server: Postgres, statement: str) -> None:
+def administer(server: Postgres, statement: str, database: str = "postgres") -> None:
     """Run one statement outside a transaction, as the cluster's owner."""
 
     async def run() -> None:
-        connection = await asyncpg.connect(server.url("postgres").replace("+asyncpg", ""))
+        connection = await asyncpg.connect(server.url(database).replace("+asyncpg", ""))
         try:
             await connection.execute(statement)
         finally:
