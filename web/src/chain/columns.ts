@@ -69,6 +69,13 @@ export const SETS: Record<ColumnSet, Column[]> = {
   greeks: pick('oi', 'iv', 'vega', 'theta', 'gamma', 'delta', 'ltp', 'chgp'),
 };
 
+/** Six a side where a tablet, or an open drawer, leaves less room. */
+export const MEDIUM: Record<ColumnSet, Column[]> = {
+  price: pick('oi', 'doi', 'ltp', 'chgp', 'bid', 'ask'),
+  oi: pick('oi', 'doi', 'vol', 'tag', 'ltp', 'chgp'),
+  greeks: pick('iv', 'vega', 'theta', 'gamma', 'delta', 'ltp'),
+};
+
 /** Pages of three for a telephone; a swipe turns them. */
 export const NARROW: Record<ColumnSet, Column[][]> = {
   price: [pick('oi', 'ltp', 'chgp'), pick('ltp', 'bid', 'ask'), pick('vol', 'iv', 'ltp')],

@@ -11,13 +11,29 @@ export interface Quote {
 }
 
 const RATE_HZ = 2;
+/** The service takes a hundred topics from one client. */
+const TOPICS_MAX = 60;
 
 /** A few dozen prices at a slow pace, as plain reactive records. */
 export class QuoteBoard {
   quotes = $state<Record<string, Quote>>({});
   fresh = $state(false);
 
+  /** One topic for all; if one token is not listed any more the topic is refused whole, so then one topic each. */
   watch(tokens: string[]): () => void {
+    let leaves: (() => void)[] = [];
+    const apart = () => {
+      leave();
+      leaves = tokens.slice(0, TOPICS_MAX).map((token) => this.follow([token]));
+    };
+    const leave = () => {
+      for (const one of leaves) one();
+    };
+    leaves = [this.follow(tokens, apart)];
+    return () => leave();
+  }
+
+  private follow(tokens: string[], onrefused?: () => void): () => void {
     const store = new RowStore(64);
     const seen: number[] = [];
     const take = (data: unknown, atMs: number, whole: boolean) => {
@@ -35,6 +51,7 @@ export class QuoteBoard {
         snapshot: (data, atMs) => take(data, atMs, true),
         delta: (data, atMs) => take(data, atMs, false),
         lost: () => (this.fresh = false),
+        refused: onrefused,
       },
       RATE_HZ,
     );
