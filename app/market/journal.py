@@ -12,6 +12,7 @@ from itertools import islice
 
 from app.core.ids import InstrumentKey
 from app.core.instruments import Instrument
+from app.market.atm_engine import CachedWindow
 from app.market.subscription_manager import SubscriptionManager
 from app.market.wishes import Wish
 from app.ports.clock import Clock
@@ -148,6 +149,20 @@ class Journal:
         if reason := self._reasons.get(key):
             return reason
         return WRITTEN_BEHIND if wish is None else f"{WRITTEN_BEHIND}: {wish.tier}"
+
+
+def atm_row(window: CachedWindow) -> AtmRow:
+    """Where a chain's window stands, as stored."""
+    return AtmRow(
+        underlying_symbol=window.chain.symbol,
+        exchange=str(window.chain.exchange),
+        expiry=window.chain.expiry,
+        current_ltp=window.window.centre,
+        atm_strike=window.atm_strike,
+        strike_step=window.ladder.step,
+        cached_at=window.centred_at,
+        strikes=window.strikes,
+    )
 
 
 def _leg(wish: Wish, ws_id: int | None) -> LegRow:

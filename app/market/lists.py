@@ -18,7 +18,7 @@ from app.market.atm_engine import ATMEngine, ChainId
 from app.market.entries import EXPIRED, Entry, EntryBook, EntryView, EvictedChain, Wanted
 from app.market.events import Event, Notify
 from app.market.eviction import ChainKey, Victim
-from app.market.journal import Journal
+from app.market.journal import Journal, atm_row
 from app.market.legs import LegFinder
 from app.market.subscription_manager import SubscriptionManager
 from app.ports.clock import Clock
@@ -109,6 +109,7 @@ class Lists:
         entry.legs, entry.missing, entry.window = wanted.legs, wanted.missing, wanted.window
         if wanted.window is None:
             return
+        self._journal.note_atm(atm_row(wanted.window))
         live = self._finder.spot(entry.chain)
         entry.reference = wanted.window.window.centre if live is None else live
         entry.moved_ms = self._clock.now_ms()

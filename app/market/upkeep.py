@@ -89,6 +89,28 @@ class Upkeep(Lists):
                 )
         return len(swept)
 
+    async def write_behind(self) -> bool:
+        """Store one batch of rows that changed without a use case; False when nothing is due.
+
+        Raises:
+            StoreUnavailable: the batch stays due.
+        """
+        if not self._journal.has_work:
+            return False
+        return await self._in_turn(self._write_behind())
+
+    async def _write_behind(self) -> bool:
+        batch = self._journal.take()
+        if batch is None:
+            return False
+        try:
+            await self._store.commit(batch[0])
+        except BaseException:
+            self._journal.failed(*batch)
+            raise
+        self._journal.settled(*batch)
+        return True
+
     # -- windows ---------------------------------------------------------------------------------------------------
 
     async def follow_spots(self) -> int:
