@@ -30,6 +30,7 @@ from app.core import current
 from app.core.ids import InstrumentKey, Mode
 from app.dhan.codec import encode_disconnect, encode_subscribe, encode_unsubscribe
 from app.dhan.decoder import write_frame
+from app.dhan.native import Wanted, load_native
 from app.dhan.policy import closed_by_code, closed_by_http
 from app.ports.clock import Clock
 from app.ports.feed import FeedClosed, FeedConnection, Retry, TickBuffers
@@ -61,7 +62,8 @@ class DhanFeed:
     """Connections that write into one set of buffers; the real exchange and the simulator differ by ``url`` only.
 
     ``ssl_context`` None verifies chain and host name. ``use_aiofastnet=False`` stays on the loop's own transports: a
-    loop with virtual time needs that.
+    loop with virtual time needs that. ``native`` is ``BT_NATIVE``; ``decoder_note`` says in one line why the native
+    decoder does not serve, None if it does. With it, the buffers' slot table and counters are replaced here.
     """
 
     def __init__(
@@ -74,8 +76,11 @@ class DhanFeed:
         connect_timeout_s: float = 10.0,
         ssl_context: ssl.SSLContext | None = None,
         use_aiofastnet: bool | None = None,
+        native: Wanted = "auto",
     ) -> None:
+        self._native, self.decoder_note = load_native(native)
         self.text_frames = [0] * buffers.connections
+        self._board = self._native.board_of(buffers) if self._native else None
         self._buffers = buffers
         self._url = url
         self._credentials = credentials
@@ -106,21 +111,26 @@ class DhanFeed:
             raise
 
     async def _open(self, index: int, token: str) -> _Connection:
-        def make_listener(_request: WSUpgradeRequest, _response: WSUpgradeResponse) -> _Listener:
-            return _Listener(self._buffers, index, self._clock, note_text)
-
         def note_text(text: str) -> None:
             self._note_text(index, _without(token, text))
+
+        listener = _Listener(self._buffers, index, self._writer(index), note_text)
+
+        def make_listener(_request: WSUpgradeRequest, _response: WSUpgradeResponse) -> WSListener:
+            if self._native is None or self._board is None:
+                return listener
+            return self._native.Listener(self._board, index, self._clock.now_ms, listener)
 
         try:
             # The library's own limit counts from the TCP connection on and closes the socket itself.
             async with asyncio.timeout(2 * self._connect_timeout_s):
-                transport, listener = await ws_connect(
+                transport, answered = await ws_connect(
                     make_listener,
                     _login_url(self._url, token, self._credentials.client_id),
                     ssl_context=self._ssl_context,
                     websocket_handshake_timeout=self._connect_timeout_s,
                     logger_name=self._silent,
+                    enable_auto_pong=False,  # the listener answers: the native one must see every frame
                     max_frame_size=MESSAGE_BYTES_MAX,
                     max_redirects=0,  # a redirect would hand the token to somebody else
                     use_aiofastnet=self._use_aiofastnet,
@@ -131,9 +141,15 @@ class DhanFeed:
             raise FeedClosed(f"no answer to the handshake within {self._connect_timeout_s:g} s") from None
         except (OSError, WSError) as error:
             raise FeedClosed(_without(token, f"cannot connect: {error}")) from None
-        if not isinstance(listener, _Listener):  # hung up before it answered
+        if answered is None:  # hung up before it answered
             raise FeedClosed("closed before the handshake was answered")
         return _Connection(transport, listener, self._credentials, token)
+
+    def _writer(self, index: int) -> Callable[[bytes], None]:
+        buffers, board, now_ms = self._buffers, self._board, self._clock.now_ms
+        if board is None:
+            return lambda message: write_frame(buffers, index, message, now_ms())
+        return lambda message: board.write_frame(index, message, now_ms())
 
     def _note_text(self, index: int, text: str) -> None:
         self.text_frames[index] += 1
@@ -144,26 +160,30 @@ class DhanFeed:
 class _Listener(WSListener):
     """Receives frames; joins those that were sent in pieces."""
 
-    def __init__(self, buffers: TickBuffers, index: int, clock: Clock, note_text: Callable[[str], None]) -> None:
+    def __init__(
+        self, buffers: TickBuffers, index: int, write: Callable[[bytes], None], note_text: Callable[[str], None]
+    ) -> None:
         self.index = index
         self.writable = asyncio.Event()
         self.writable.set()
         self.goodbye: str | None = None  # what the peer's close frame said
-        self._buffers = buffers
-        self._clock = clock
+        self._disconnect_code = buffers.disconnect_code
+        self._write = write
         self._note_text = note_text
         self._pieces: bytearray | None = None
         self._joins_text = False
 
     @property
     def disconnect_code(self) -> int:
-        return self._buffers.disconnect_code[self.index]
+        return self._disconnect_code[self.index]
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.BINARY and frame.fin:
             self._take(transport, frame.get_payload_as_bytes())
         elif frame.msg_type in (WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.CONTINUATION):
             self._join(transport, frame)
+        elif frame.msg_type == WSMsgType.PING:
+            transport.send_pong(frame.get_payload_as_bytes())
         elif frame.msg_type == WSMsgType.CLOSE:
             self.goodbye = f"{int(frame.get_close_code().value)} {frame.get_close_reason() or ''}".strip()
             transport.send_close(frame.get_close_code())
@@ -179,8 +199,8 @@ class _Listener(WSListener):
         self.writable.set()
 
     def _take(self, transport: WSTransport, message: bytes) -> None:
-        write_frame(self._buffers, self.index, message, self._clock.now_ms())
-        if self._buffers.disconnect_code[self.index]:
+        self._write(message)
+        if self._disconnect_code[self.index]:
             transport.disconnect()
 
     def _join(self, transport: WSTransport, frame: WSFrame) -> None:

@@ -36,7 +36,9 @@ from app.core.ids import InstrumentKey, Mode, Segment
 from app.core.packets import DepthLevel, Disconnect, Full, OpenInterest, Packet, Quote, Ticker, ltt_from_utc
 from app.dhan.codec import Bye, Command, Subscribe, Unsubscribe, encode_packet, parse_command
 from app.dhan.live_feed import DhanFeed
+from app.dhan.native import Wanted
 from app.ports.feed import FeedClosed, Retry, TickBuffers
+from tests.fixtures.decoders import DECODERS
 
 TOKEN = "eyJhbGciOi.very-secret+token/0=.sig"
 NOW_MS = 1_789_359_597_000
@@ -157,9 +159,10 @@ def keys() -> Keys:
     return Keys()
 
 
-@pytest.fixture
-def feed(exchange: Exchange, buffers: TickBuffers, keys: Keys) -> DhanFeed:
-    return DhanFeed(buffers, exchange.url, keys, FixedClock(), connect_timeout_s=5.0)
+@pytest.fixture(params=DECODERS)
+def feed(request: pytest.FixtureRequest, exchange: Exchange, buffers: TickBuffers, keys: Keys) -> DhanFeed:
+    native: Wanted = "1" if request.param == "native" else "0"
+    return DhanFeed(buffers, exchange.url, keys, FixedClock(), connect_timeout_s=5.0, native=native)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -197,6 +200,32 @@ async def test_pings_are_answered_and_are_no_data(feed: DhanFeed, exchange: Exch
     session.transport.send_ping(b"alive?")
     assert await exchange.pongs.get() == b"alive?"
     assert buffers.counters[0].last_data_ms == buffers.counters[0].frames == 0
+    await connection.close()
+
+
+async def test_the_receive_time_is_that_of_the_read(
+    exchange: Exchange, buffers: TickBuffers, keys: Keys, feed: DhanFeed
+) -> None:
+    """Each read of the socket has its own time, even where a ping was the last frame of the read before."""
+
+    class Ticking(FixedClock):
+        at_ms = NOW_MS
+
+        def now_ms(self) -> int:
+            Ticking.at_ms += 1000
+            return Ticking.at_ms
+
+    feed._clock = Ticking()
+    connection = await feed.connect(0)
+    session = await exchange.sessions.get()
+    seen: list[int] = []
+    for number in range(3):
+        session.send(FULL._replace(volume=5000 + number))
+        session.transport.send_ping(b"last")
+        await exchange.pongs.get()
+        seen.append(int(buffers.table[0]["last_ms"]))
+    assert seen == sorted(set(seen))
+    assert seen[-1] - seen[0] >= 2000
     await connection.close()
 
 
