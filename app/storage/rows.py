@@ -22,6 +22,10 @@ from app.ports.store import (
 Values = dict[str, Any]  # column name -> value, as the driver's edge takes it
 Found = Row[*tuple[Any, ...]]
 
+_SEGMENTS = {int(segment): segment for segment in Segment}
+_OPTION_TYPES: dict[str | None, OptionType | None] = {None: None, **{kind.value: kind for kind in OptionType}}
+_TIERS = {tier.value: tier for tier in Tier}
+
 
 def entry_values(entry: EntryRow) -> Values:
     return {
@@ -77,17 +81,19 @@ def leg_values(leg: LegRow) -> Values:
 
 
 def to_leg(row: Found) -> LegRow:
+    # By position, in the order of the table: boot reads thousands, and a name costs a look-up each.
+    _, token, segment, security_id, symbol, expiry, strike, option_type, tier, subscribed_at, ws_id, active = row
     return LegRow(
-        token=row.instrument_token,
-        key=InstrumentKey(Segment(row.segment), row.security_id),
-        symbol=row.symbol,
-        expiry=row.expiry_date,
-        strike=row.strike_price,
-        option_type=None if row.option_type is None else OptionType(row.option_type),
-        tier=Tier(row.tier),
-        subscribed_at=row.subscribed_at,
-        ws_id=row.ws_connection_id,
-        active=row.active,
+        token=token,
+        key=InstrumentKey(_SEGMENTS[segment], security_id),
+        symbol=symbol,
+        expiry=expiry,
+        strike=strike,
+        option_type=_OPTION_TYPES[option_type],
+        tier=_TIERS[tier],
+        subscribed_at=subscribed_at,
+        ws_id=ws_id,
+        active=active,
     )
 
 

@@ -245,14 +245,9 @@ async def test_a_chain_has_one_window_per_exchange_and_expiry(store: Store) -> N
 
 async def test_rows_come_in_one_order_everywhere(store: Store) -> None:
     # Databases sort text by their own collation; "a" and "_" and "B" tell them apart.
-    tokens = ["a_1", "B_1", "A_1", "_x", "BSE:A_1", "M&M_EQ", "é"]
-    await store.commit(
-        Changes(
-            entries_added=[entry(symbol) for symbol in tokens],
-            legs=[leg(token=token) for token in tokens],
-            atm=[atm(symbol) for symbol in tokens],
-        )
-    )
+    tokens = ["é", "a_1", "_x", "M&M_EQ", "B_1", "BSE:A_1", "A_1"]
+    for token in tokens:
+        await store.commit(Changes(entries_added=[entry(token)], legs=[leg(token=token)], atm=[atm(token)]))
     loaded = await store.load()
     assert [row.symbol for row in loaded.entries] == tokens
     assert [row.token for row in loaded.legs] == sorted(tokens)
@@ -500,3 +495,27 @@ async def test_a_stop_lets_what_is_under_way_end(store: Store) -> None:
     assert all(isinstance(commit.exception(), StoreUnavailable | None) for commit in commits)
     await store.start()
     assert len((await store.load()).legs) == answered
+
+
+async def test_a_load_is_of_one_moment(store: Store) -> None:
+    async def write() -> None:
+        for number in range(40):
+            await store.commit(
+                Changes(entries_added=[entry(f"S{number}")], legs=[leg(float(number))], atm=[atm(f"S{number}")])
+            )
+
+    writing = asyncio.ensure_future(write())
+    while not writing.done():
+        loaded = await store.load()
+        assert len(loaded.entries) == len(loaded.legs) == len(loaded.atm)
+        await asyncio.sleep(0)
+    await writing
+    assert len((await store.load()).entries) == 40
+
+
+async def test_an_error_tells_no_secret(store: Store) -> None:
+    await store.add_user("asha", Role.ADMIN, "$argon2id$secret")
+    with pytest.raises(AlreadyExists) as failure:
+        await store.add_user("asha", Role.ADMIN, "$argon2id$secret")
+    told = f"{failure.value!r} {failure.value.__cause__!r} {failure.value.__cause__} {failure.value.__context__!r}"
+    assert "secret" not in told
