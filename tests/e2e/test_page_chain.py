@@ -1,0 +1,151 @@
+"""The chain: live at open, its columns, its keys, its details."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from playwright.async_api import expect
+
+from tests.e2e.desk import Desk
+
+DASH = "–"
+
+
+async def test_nifty_is_live_at_open_and_says_that_it_is_simulated(desk: Desk) -> None:
+    await desk.live()
+    await expect(desk.chain).to_have_attribute("data-symbol", "NIFTY")
+    await expect(desk.at_test_id("simulated")).to_be_visible()
+    await expect(desk.at_test_id("coverage")).to_contain_text("of 202 live")
+    seq = await desk.chain.get_attribute("data-seq")
+    ltp = desk.atm_row.locator(".c-ltp.ce")
+    before = await ltp.text_content()
+    await expect(ltp).not_to_have_text(before or "", timeout=10_000)
+    await expect(desk.chain).not_to_have_attribute("data-seq", seq or "")
+    assert DASH not in (before or DASH)
+
+
+async def test_summary_names_the_source_of_the_spot(desk: Desk) -> None:
+    await desk.live()
+    for name in ("spot", "straddle", "pcr", "max-pain", "atm-iv", "lot", "ce-oi", "pe-oi"):
+        await expect(desk.at_test_id(f"summary-{name}")).not_to_have_text(DASH)
+    await expect(desk.at_test_id("summary")).to_contain_text("live")
+
+
+async def test_atm_is_centred_and_the_head_stays_in_view(desk: Desk) -> None:
+    await desk.live()
+    grid = await desk.at_test_id("chain-grid").bounding_box()
+    row = await desk.atm_row.bounding_box()
+    assert grid is not None
+    assert row is not None
+    middle = grid["y"] + grid["height"] / 2
+    assert abs(row["y"] - middle) < grid["height"] / 4
+    await desk.at_test_id("chain-grid").hover()
+    await desk.page.mouse.wheel(0, -4000)
+    await expect(desk.atm_row).not_to_be_in_viewport()
+    await expect(desk.at_test_id("chain-head")).to_be_in_viewport(ratio=1)
+    await desk.press("a")
+    await expect(desk.atm_row).to_be_in_viewport()
+
+
+async def test_column_sets_strikes_shown_and_lots(desk: Desk) -> None:
+    await desk.live()
+    head = desk.at_test_id("chain-head")
+    await desk.press("3")
+    await expect(head).to_contain_text("Gamma")
+    await desk.press("2")
+    await expect(head).to_contain_text("Build-up")
+    await desk.press("1")
+    await expect(head).to_contain_text("Bid")
+    await desk.at_test_id("reach-10").click()
+    await expect(desk.page.locator(".body > .row:visible")).to_have_count(21)
+    oi = desk.atm_row.locator(".c-oi.ce")
+    whole = await oi.text_content()
+    await desk.at_test_id("lots").click()
+    await expect(oi).not_to_have_text(whole or "")
+
+
+async def test_expiry_tabs_show_days_left_and_turn_by_key(desk: Desk) -> None:
+    await desk.live()
+    tabs = desk.at_test_id("expiry-tab")
+    await expect(tabs.first).to_have_attribute("aria-selected", "true")
+    await expect(tabs.nth(1)).to_contain_text("d ·")
+    await desk.press("]")
+    await expect(tabs.nth(1)).to_have_attribute("aria-selected", "true")
+    await desk.live()
+    await tabs.nth(1).focus()
+    await desk.press("ArrowLeft")
+    await expect(tabs.first).to_have_attribute("aria-selected", "true")
+    await expect(tabs.first).to_be_focused()
+
+
+async def test_details_by_keyboard_with_depth_and_the_reason_in_words(desk: Desk) -> None:
+    await desk.live()
+    await desk.at_test_id("chain-grid").focus()
+    await desk.press("ArrowRight", "ArrowDown", "Enter")
+    detail = desk.at_test_id("detail")
+    await expect(detail).to_be_visible()
+    assert (await detail.get_attribute("data-token") or "").endswith("PE")
+    await expect(desk.at_test_id("depth").locator("tbody tr")).to_have_count(10)
+    await expect(desk.at_test_id("depth").locator("tbody td").nth(2)).not_to_have_text(DASH)
+    await expect(desk.at_test_id("why")).to_contain_text("socket", timeout=10_000)
+    await desk.press("Escape")
+    await expect(detail).to_have_count(0)
+    await expect(desk.at_test_id("chain-grid")).to_be_focused()
+
+
+async def test_csv_holds_every_strike_with_its_state(desk: Desk) -> None:
+    await desk.live()
+    async with desk.page.expect_download() as started:
+        await desk.at_test_id("csv").click()
+    path = await (await started.value).path()
+    rows = _read_csv(path)
+    assert len(rows) == 101
+    assert {row["live_stream"] for row in rows} == {"yes"}
+    middle = rows[50]
+    assert float(middle["ce_ltp"]) > 0
+    assert middle["ce_state"] in {"LIVE", "QUIET"}
+    assert middle["pe_token"].endswith("PE")
+
+
+async def test_charts_draw_open_interest_and_the_smile(desk: Desk) -> None:
+    await desk.live()
+    await desk.at_test_id("charts").click()
+    await expect(desk.at_test_id("chart-panel").locator("canvas")).to_have_count(3)
+
+
+async def test_hidden_page_asks_for_no_prices_and_comes_back_with_a_snapshot(desk: Desk) -> None:
+    await desk.live()
+    hide = "Object.defineProperty(document, 'hidden', {configurable: true, get: () => %s});"
+    tell = "document.dispatchEvent(new Event('visibilitychange'))"
+    await desk.page.evaluate(hide % "true" + tell)
+    await expect(desk.chain).to_have_attribute("data-fresh", "false", timeout=10_000)
+    await desk.page.evaluate(hide % "false" + tell)
+    await desk.live()
+
+
+async def test_every_key_has_its_place(desk: Desk) -> None:
+    await desk.live()
+    await desk.press("Control+k")
+    await expect(desk.at_test_id("search")).to_be_focused()
+    await desk.press("Escape")
+    await expect(desk.at_test_id("search")).not_to_be_focused()
+    await desk.press("?")
+    await expect(desk.at_test_id("help")).to_be_visible()
+    await desk.press("Escape")
+    await expect(desk.at_test_id("help")).to_have_count(0)
+    await desk.press("w")
+    await expect(desk.at_test_id("watchlist")).to_have_count(0)
+    await desk.press("w")
+    await expect(desk.at_test_id("watchlist")).to_be_visible()
+    await desk.press("h")
+    await expect(desk.at_test_id("health")).to_be_visible()
+    await desk.press("g")
+    await desk.live()
+    await desk.press("l")
+    await expect(desk.page.locator("html")).to_have_attribute("data-theme", "light")
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

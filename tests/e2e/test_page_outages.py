@@ -1,0 +1,104 @@
+"""The feed cut, the service killed, the market closed, the day ended: the page never shows an old number as live."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+from playwright.async_api import Browser, expect
+
+from tests.e2e.desk import LIVE_MS, PATIENCE_MS, Desk
+from tests.service import Service
+
+SOON_MS = 150_000
+
+
+@pytest.fixture
+def own(built_page: Path, tmp_path: Path) -> Iterator[Service]:
+    """A service of the test's own, to be broken."""
+    with Service(tmp_path / "service") as service:
+        yield service
+
+
+async def test_service_killed_and_back(browser: Browser, own: Service) -> None:
+    async with Desk.at(browser, own.url) as desk:
+        await desk.live()
+        desk.tolerates_outage = True
+        own.kill()
+        await expect(desk.chain).to_have_attribute("data-fresh", "false", timeout=PATIENCE_MS)
+        await expect(desk.at_test_id("not-live")).to_be_visible()
+        await expect(desk.at_test_id("feed-badge")).to_have_attribute("data-feed", "down")
+        own.start()
+        await desk.live()
+        await expect(desk.at_test_id("not-live")).to_have_count(0)
+
+
+async def test_feed_cut_and_back(browser: Browser, own: Service) -> None:
+    async with Desk.at(browser, own.url) as desk:
+        await desk.live()
+        _inject(own, {"kind": "refuse", "value": 503, "seconds": 600}, {"kind": "cut"})
+        badge = desk.at_test_id("feed-badge")
+        await expect(badge).to_have_attribute("data-feed", "feed-down", timeout=LIVE_MS)
+        await expect(desk.atm_row).to_have_attribute("data-ce-state", "GAP", timeout=LIVE_MS)
+        await expect(desk.atm_row).to_have_class(_word("ce-old"))
+        _heal(own)
+        await expect(desk.atm_row).to_have_attribute("data-ce-state", "LIVE", timeout=2 * LIVE_MS)
+        await expect(badge).to_have_attribute("data-feed", "live", timeout=LIVE_MS)
+
+
+async def test_spot_that_runs_away_never_moves_the_table_under_the_pointer(browser: Browser, own: Service) -> None:
+    async with Desk.at(browser, own.url) as desk:
+        await desk.live()
+        grid = desk.at_test_id("chain-grid")
+        await grid.hover()
+        await desk.page.mouse.wheel(0, 48)
+        before = await grid.evaluate("node => node.scrollTop")
+        _inject(own, {"kind": "jump", "symbol": "NIFTY", "value": 0.01})
+        await expect(desk.at_test_id("moved-chip")).to_be_visible(timeout=LIVE_MS)
+        assert await grid.evaluate("node => node.scrollTop") == before
+        await desk.press("a")
+        await expect(desk.at_test_id("moved-chip")).to_have_count(0)
+        await expect(desk.atm_row).to_be_in_viewport()
+
+
+async def test_closed_market_is_not_called_stale(browser: Browser, built_page: Path, tmp_path: Path) -> None:
+    sunday = {"BT_SIM_HOURS": "market", "BT_SIM_DATE": "2026-02-08"}
+    with Service(tmp_path / "service", sunday) as service:
+        async with Desk.at(browser, service.url) as desk:
+            await expect(desk.at_test_id("market-NSE")).to_contain_text("CLOSED", timeout=LIVE_MS)
+            await expect(desk.at_test_id("feed-badge")).not_to_contain_text("STALE")
+            await expect(desk.at_test_id("feed-badge")).not_to_contain_text("LIVE")
+
+
+@pytest.mark.slow
+async def test_end_of_day_is_announced_and_clears_the_list(browser: Browser, built_page: Path, tmp_path: Path) -> None:
+    now = datetime.now(ZoneInfo("Asia/Kolkata"))
+    if now.hour == 23 and now.minute > 55:
+        pytest.skip("too near midnight for an end of day today")
+    soon = now + timedelta(minutes=2)
+    with Service(tmp_path / "service", {"BT_EOD_TIME": f"{soon:%H:%M}"}) as service:
+        async with Desk.at(browser, service.url) as desk:
+            await desk.live()
+            await expect(desk.at_test_id("eod-warning")).to_be_visible(timeout=PATIENCE_MS)
+            await desk.search("reliance")
+            await desk.press("Shift+Enter")
+            await expect(desk.entry("RELIANCE")).to_be_visible(timeout=PATIENCE_MS)
+            await expect(desk.entry("RELIANCE")).to_have_count(0, timeout=SOON_MS)
+            assert service.status()["tier_a_count"] == 0
+
+
+def _inject(service: Service, *faults: dict[str, object]) -> None:
+    httpx.post(f"{service.simulator['control_url']}/faults", json=list(faults)).raise_for_status()
+
+
+def _heal(service: Service) -> None:
+    httpx.delete(f"{service.simulator['control_url']}/faults").raise_for_status()
+
+
+def _word(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(^|\s){re.escape(name)}(\s|$)")

@@ -1,0 +1,112 @@
+"""Signing in, two people at two screens, what is not theirs, and who is told of an eviction."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.async_api import Browser, expect
+
+from tests.e2e.desk import LIVE_MS, PATIENCE_MS, Desk
+from tests.service import Service
+
+PASSWORD = "correct horse battery staple"
+
+
+@pytest.fixture(scope="module")
+def guarded(built_page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that asks everybody for a sign-in, with an admin and two users."""
+    service = Service(tmp_path_factory.mktemp("guarded"), {"BT_AUTH": "required"})
+    with service:
+        for name, *flags in (("root", "--admin"), ("asha",), ("vikram",)):
+            subprocess.run(
+                [sys.executable, "-m", "app.cli", "user", "add", name, *flags, "--password-stdin"],
+                input=PASSWORD.encode(),
+                env=service.environment(),
+                cwd=service.directory,
+                check=True,
+                capture_output=True,
+            )
+        yield service
+
+
+async def test_sign_in_is_asked_for_and_the_screen_stays_behind_it(browser: Browser, guarded: Service) -> None:
+    async with Desk.at(browser, guarded.url, "#/chain/BANKNIFTY") as desk:
+        await expect(desk.at_test_id("sign-in")).to_be_visible(timeout=PATIENCE_MS)
+        await desk.at_test_id("sign-in-name").fill("asha")
+        await desk.at_test_id("sign-in-password").fill("wrong")
+        await desk.at_test_id("sign-in-go").click()
+        await expect(desk.at_test_id("sign-in").get_by_role("alert")).to_be_visible()
+        await desk.sign_in("asha", PASSWORD)
+        await desk.live()
+        await expect(desk.chain).to_have_attribute("data-symbol", "BANKNIFTY")
+        await desk.at_test_id("sign-out").click()
+        await expect(desk.at_test_id("sign-in")).to_be_visible(timeout=PATIENCE_MS)
+
+
+async def test_two_users_in_two_browsers_have_lists_of_their_own(browser: Browser, guarded: Service) -> None:
+    async with Desk.at(browser, guarded.url) as asha, Desk.at(browser, guarded.url) as vikram:
+        for desk, name in ((asha, "asha"), (vikram, "vikram")):
+            await expect(desk.at_test_id("sign-in")).to_be_visible(timeout=PATIENCE_MS)
+            await desk.sign_in(name, PASSWORD)
+            await desk.live()
+            await desk.search("reliance")
+            await desk.press("Shift+Enter")
+            await expect(desk.entry("RELIANCE")).to_be_visible(timeout=PATIENCE_MS)
+        await asha.entry("RELIANCE").get_by_test_id("watch-remove").click()
+        await expect(asha.entry("RELIANCE")).to_have_count(0)
+        await expect(vikram.entry("RELIANCE")).to_be_visible()
+        await expect(vikram.atm_row).to_have_attribute("data-ce-state", "LIVE", timeout=PATIENCE_MS)
+        await vikram.entry("RELIANCE").get_by_test_id("watch-remove").click()
+
+
+async def test_admin_action_is_refused_to_a_user(browser: Browser, guarded: Service) -> None:
+    async with Desk.at(browser, guarded.url, "#/health") as desk:
+        await expect(desk.at_test_id("sign-in")).to_be_visible(timeout=PATIENCE_MS)
+        await desk.sign_in("asha", PASSWORD)
+        await desk.at_test_id("admin-clear").click()
+        await desk.at_test_id("confirm-yes").click()
+        await desk.note("Only an admin may do this")
+
+
+async def test_eviction_is_seen_by_its_owner(browser: Browser, built_page: Path, tmp_path: Path) -> None:
+    with Service(tmp_path / "service") as service:
+        async with Desk.at(browser, service.url) as desk:
+            await desk.live()
+            await desk.search("reliance")
+            await desk.press("Shift+Enter")
+            await expect(desk.entry("RELIANCE")).to_be_visible(timeout=PATIENCE_MS)
+            await desk.go("#/chain/NIFTY")
+            await desk.live()
+            _fill_to_eviction(service)
+            await desk.note("was evicted")
+            entry = desk.entry("RELIANCE")
+            await expect(entry).to_have_attribute("data-state", "EVICTED", timeout=PATIENCE_MS)
+            await entry.locator(".entry").click()
+            await expect(desk.page.locator(".body > .row").first).to_have_attribute(
+                "data-ce-state", re.compile("EVICTED|NOT_SUBSCRIBED"), timeout=LIVE_MS
+            )
+
+
+def _fill_to_eviction(service: Service) -> None:
+    """Another user adds stock chains until the first one of user 1 has to go."""
+    stocks = [row["symbol"] for row in _fo_stocks(service)]
+    with httpx.Client(base_url=service.url, timeout=30) as client:
+        for symbol in stocks:
+            expiries = client.get(f"/api/v2/instruments/{symbol}/expiries").json()["expiries"]
+            for expiry in expiries:
+                body = {"user_id": 2, "symbol": symbol, "expiry": expiry, "instrument_type": "STOCK_OPTION"}
+                answer = client.post("/api/v2/watchlist/add", json=body)
+                if answer.status_code == 200 and any(one["owner"] == "other" for one in answer.json()["evicted"]):
+                    return
+    raise AssertionError("the feed never filled up")
+
+
+def _fo_stocks(service: Service) -> list[dict[str, object]]:
+    active = service.get("/api/v2/subscriptions/active", tier="TIER_B")["subscriptions"]
+    return [row for row in active if str(row["token"]).endswith("_EQ") and row["symbol"] != "RELIANCE"]
