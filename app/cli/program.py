@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from app.cli.failure import CommandFailed, Exit
 from app.core.errors import TerminalError
@@ -211,27 +211,34 @@ def backup(target: Annotated[Path, typer.Argument(help="The file to write.")]) -
     """Copy the database into one file; the service may go on."""
     from app.cli import database
 
-    _with_bar("backing up", lambda told: database.backup(load_settings().bt_database_url, target, told))
-    _out().print(f"{target}: {target.stat().st_size:,} bytes")
+    with _busy("backing up"):
+        report = database.backup(load_settings().bt_database_url, target)
+    _out().print(f"{target}: {target.stat().st_size:,} bytes, {_rows(report.rows)}")
 
 
 @cli.command()
 def restore(
     source: Annotated[Path, typer.Argument(help="A file that bt backup wrote.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the database that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the database holds.")] = False,
 ) -> None:
     """Put a backup in place of the database; the service must be stopped."""
     from app.cli import database
 
-    url = load_settings().bt_database_url
-    _with_bar("restoring", lambda told: database.restore(url, source, told, overwrite=overwrite))
-    _out().print(f"restored; schema {database.migrate(url)}")
+    with _busy("restoring"):
+        report = database.restore(load_settings().bt_database_url, source, overwrite=overwrite)
+    _out().print(f"restored: {_rows(report.rows)}")
 
 
-def _with_bar(what: str, work: Callable[[Callable[[float], None]], None]) -> None:
-    with Progress(console=_out(), transient=True) as progress:
-        task = progress.add_task(what, total=1.0)
-        work(lambda share: progress.update(task, completed=share))
+def _busy(what: str) -> Progress:
+    """A bar that moves while something without a measure of its own goes on; on stderr, so that output stays clean."""
+    columns = (SpinnerColumn(), TextColumn(what), TimeElapsedColumn())
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    progress.add_task(what, total=None)
+    return progress
+
+
+def _rows(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items() if count) or "no rows"
 
 
 @cli.command()

@@ -8,7 +8,7 @@ from pathlib import Path
 from app.cli.failure import CommandFailed
 from app.cli.places import calendar_of, clock_of
 from app.cli.sim import SimPlan, server_config, simulate
-from app.lifecycle.masters import MasterPlan, MasterSource
+from app.runtime.masters import MasterPlan, MasterSource
 from app.settings import Settings
 
 

@@ -27,6 +27,7 @@ class HealthRoutes:
                 "reasons": reasons,
                 "subscriptions": self._services.status.counts(),
                 "websocket_status": self._services.pool.get_status(),
+                **self._services.badges(),
                 "versions": dict(self._services.versions),
                 "time": self._services.clock.now(),
             }

@@ -98,6 +98,8 @@ class StrikePair(_Answer):
 class LiveRow(_Answer):
     """One row as the stream tells it; null is unknown."""
 
+    model_config = ConfigDict(extra="allow", frozen=True)
+
     ltp: float | None
     change: float | None
     change_pct: float | None
@@ -162,7 +164,9 @@ class ChainWindow(_Answer):
 class OptionChain(ChainWindow):
     rows: dict[str, LiveRow] | None = Field(default=None, description="with `quotes=true`")
     summary: ChainSummary | None = Field(default=None, description="with `quotes=true`")
-    coverage: dict[str, int] | None = Field(default=None, description="with `quotes=true`: legs by state")
+    coverage: dict[str, int] | None = Field(
+        default=None, description="with `quotes=true`: legs live, never traded, stale, missing, …"
+    )
 
 
 class Added(_Answer):

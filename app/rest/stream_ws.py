@@ -145,16 +145,22 @@ class StreamEndpoint:
         except TerminalError as full:
             await self._refuse(send, full)
             return
+        serving = asyncio.current_task()
+        assert serving is not None
         line = _Line(client, news, send)
-        watch = _StallWatch(line, self._clock, self._settings.stalled_s)
+        watch = _StallWatch(line, serving, self._clock, self._settings.stalled_s)
+        watch.start()
         try:
             async with asyncio.timeout(self._seconds_left(principal)), asyncio.TaskGroup() as halves:
                 writer = halves.create_task(self._write(line))
-                watch.start(writer)
                 await self._read(client, receive)
                 writer.cancel()
         except* _Gone:
             pass
+        except* asyncio.CancelledError:
+            if not watch.has_cut:
+                raise
+            serving.uncancel()
         except* TimeoutError:
             await self._refuse(send, Unauthenticated("the token has expired"))
         except* OSError:
@@ -237,19 +243,20 @@ class _StallWatch:
     """Cuts a connection whose message under way does not move; one timer a connection, none a message."""
 
     line: _Line
+    serving: asyncio.Task[Any]
     clock: Clock
     stalled_s: float
     has_cut: bool = False
     timer: asyncio.TimerHandle | None = field(default=None, init=False)
 
-    def start(self, writer: asyncio.Task[None]) -> None:
-        self.timer = asyncio.get_running_loop().call_later(self.stalled_s / 4, self._look, writer)
+    def start(self) -> None:
+        self.timer = asyncio.get_running_loop().call_later(self.stalled_s / 4, self._look)
 
     def stop(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
 
-    def _look(self, writer: asyncio.Task[None]) -> None:
+    def _look(self) -> None:
         since_s = self.line.since_s
         if since_s is not None and self.clock.monotonic() - since_s >= self.stalled_s:
             self.has_cut = True
@@ -257,9 +264,9 @@ class _StallWatch:
             if transport is not None:
                 transport.abort()  # a close frame would wait behind what it does not read
             else:
-                writer.cancel()
+                self.serving.cancel()
             return
-        self.start(writer)
+        self.start()
 
 
 @dataclass(slots=True)

@@ -8,14 +8,12 @@ from app.rest.services import Services
 
 
 async def require_user(services: Services, caller: Principal, user_id: int) -> None:
-    """Let the caller act for that user. Without authentication any positive integer is a user, made on first use.
+    """Let the caller act for that user. Without a token any positive integer is a user: the lists make it on first use.
 
     Raises:
         Forbidden: somebody else's, and the caller is no admin.
         InvalidRequest: authentication is on and there is no such user.
     """
     caller.require_act_for(user_id)
-    if not caller.has_token:
-        await services.store.ensure_user(user_id)
-    elif caller.user_id != user_id and await services.store.user_by_id(user_id) is None:
+    if caller.has_token and caller.user_id != user_id and await services.store.user_by_id(user_id) is None:
         raise InvalidRequest(f"user_id: there is no user {user_id}", field="user_id")

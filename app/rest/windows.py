@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from app.core.errors import SpotUnknown
-from app.core.sessions import Phase
+from app.market.states import InstrumentState
 
 if TYPE_CHECKING:
     from app.market.atm_engine import CachedWindow, ChainId
     from app.rest.services import Services
 
-LIVE_WITHIN_MS = 30_000  # as the STALE rule of the contract: older is called `last`
+_TRUSTED = (InstrumentState.LIVE, InstrumentState.QUIET)  # as the stream's summary has it
 
 
 class Spot(NamedTuple):
@@ -45,8 +45,7 @@ def known_spot(services: Services, chain: ChainId) -> Spot | None:
     if ltp is None or seen_ms is None:
         return None
     age_ms = max(0, services.clock.now_ms() - seen_ms)
-    in_session = services.calendar.phase(instrument.key.segment, services.clock.now()) is not Phase.CLOSED
-    return Spot(ltp, "live" if in_session and age_ms <= LIVE_WITHIN_MS else "last", age_ms)
+    return Spot(ltp, "live" if services.states.of(instrument) in _TRUSTED else "last", age_ms)
 
 
 def taken_window(services: Services, window: CachedWindow | None, given: float | None) -> dict[str, object] | None:

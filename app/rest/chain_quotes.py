@@ -1,0 +1,50 @@
+"""Live rows, summary and coverage of a chain for endpoint 4: read off the stream's own tables, so that both agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import orjson
+
+from app.core.instruments import Instrument
+from app.market.atm_engine import CachedWindow
+from app.market.instrument_master.registry import InstrumentRegistry
+from app.ports.clock import Clock
+from app.stream.desk import Desk
+from app.stream.face import Face
+from app.stream.frames import Labels, Update, to_json
+
+
+class DeskQuotes:
+    """Implements ``services.ChainQuotes``. Looking subscribes nothing and holds nothing afterwards."""
+
+    def __init__(self, desk: Desk, face: Face, registry: InstrumentRegistry, clock: Clock) -> None:
+        self._desk = desk
+        self._face = face
+        self._registry = registry
+        self._clock = clock
+
+    def __call__(
+        self, window: CachedWindow, underlying_ltp: float | None, underlying_source: str | None
+    ) -> Mapping[str, object]:
+        """``rows`` of the window's legs; the underlying that the caller is told stands in the summary too."""
+        chain = self._desk.acquire(window.chain)
+        try:
+            told = {"underlying_ltp": underlying_ltp, "underlying_source": underlying_source}
+            return {
+                "rows": self._rows([each for key in window.keys if (each := self._registry.get(key))]),
+                "summary": {**chain.summary, **told},
+                "coverage": dict(chain.coverage),
+            }
+        finally:
+            self._desk.release(window.chain)
+
+    def _rows(self, legs: list[Instrument]) -> object:
+        rows = self._face.acquire(legs)
+        try:
+            labels = Labels("", 0, tokens=tuple(each.token for each in legs))
+            update = Update(True, 0, self._clock.now_ms(), {}, np.arange(len(legs)), self._face.values[rows])
+            return orjson.loads(to_json(labels, update))["data"]["rows"]
+        finally:
+            self._face.release(rows)
