@@ -12,7 +12,16 @@ from datetime import date
 from pathlib import Path
 
 from app.core.errors import ExpiryUnknown, InstrumentUnknown
-from app.core.ids import Exchange, InstrumentKey, InstrumentKind, Segment, format_expiry, parse_expiry, parse_key
+from app.core.ids import (
+    Exchange,
+    InstrumentKey,
+    InstrumentKind,
+    OptionType,
+    Segment,
+    format_expiry,
+    parse_expiry,
+    parse_key,
+)
 from app.core.instruments import Instrument
 from app.market.instrument_master.door import REGISTRY
 from app.market.instrument_master.ladder import Ladder, strike_step
@@ -127,12 +136,10 @@ class InstrumentRegistry:
     def _row_in(self, group: Group, parts: TokenParts) -> int | None:
         if parts.strike is None or self._table is None:
             return group.start
-        code = CALL if parts.option_type == "CE" else CALL + 1
-        strikes = self._table.strike[group.start : group.stop]
-        low = group.start + int(strikes.searchsorted(parts.strike - 1e-6))
-        high = group.start + int(strikes.searchsorted(parts.strike + 1e-6))
-        codes = self._table.option_codes(low, high)
-        return low + codes.index(code) if code in codes else None
+        code = CALL if parts.option_type is OptionType.CE else CALL + 1
+        rows = self._table.rows_at(group, parts.strike)
+        codes = self._table.option_codes(rows.start, rows.stop)
+        return rows.start + codes.index(code) if code in codes else None
 
     # -- one symbol -----------------------------------------------------------------------------------------------
 
@@ -359,7 +366,7 @@ class InstrumentRegistry:
         rows = zip(
             self._table.strike[group.start : group.stop].tolist(),
             self._table.option_codes(group.start, group.stop),
-            self._table.keys(group.start, group.stop),
+            self._table.keys(group),
             strict=True,
         )
         for strike, code, key in rows:
@@ -391,7 +398,7 @@ class InstrumentRegistry:
     def _instruments(self, groups: Iterable[Group]) -> list[Instrument]:
         assert self._table is not None
         table = self._table
-        return [instrument for group in groups for instrument in table.instruments(group.start, group.stop)]
+        return [instrument for group in groups for instrument in table.instruments(group)]
 
 
 def _rank(group: Group) -> int:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from app.core.ids import InstrumentKind
+from app.core.ids import InstrumentKind, OptionType
 from app.market.instrument_master.layout import CALL, EXCHANGES
 from app.market.instrument_master.query import Contract, read_contract
 from app.market.instrument_master.symbols import Lists
@@ -90,12 +90,11 @@ class SearchIndex:
         exact = self._table.find_symbol(text)
         if exact is not None:
             found[exact] = "exact"
-        for match, syms in ((("prefix"), self._by_prefix(text)), ("name", self._by_name)):
-            if len(found) >= limit:
-                break
-            candidates = syms(words) if callable(syms) else syms
-            for sym in self._best(candidates, limit + len(found)):
-                found.setdefault(sym, match)
+        for sym in self._best(self._by_prefix(text), limit):
+            found.setdefault(sym, "prefix")
+        if len(found) < limit:
+            for sym in self._best(self._by_name(words), limit):
+                found.setdefault(sym, "name")
         if not found:
             found = dict.fromkeys(self._by_typo(text, limit), "typo")
         listed = ((sym, match) for sym, match in found.items() if self._table.is_listed(sym))
@@ -106,14 +105,14 @@ class SearchIndex:
 
     def _by_name(self, words: list[str]) -> npt.NDArray[np.int64]:
         """Symbols whose display name has, for each word, a word that begins so."""
-        found: npt.NDArray[np.int64] | None = None
+        found: set[int] | None = None
         for word in words:
             low, high = bisect_left(self._words, word), bisect_left(self._words, word + _LAST)
-            syms = np.unique(self._word_sym[self._word_start[low] : self._word_start[high]]).astype(np.int64)
-            found = syms if found is None else np.intersect1d(found, syms, assume_unique=True)
-            if not found.size:
+            syms = set(self._word_sym[self._word_start[low] : self._word_start[high]].tolist())
+            found = syms if found is None else found & syms
+            if not found:
                 break
-        return found if found is not None else np.empty(0, np.int64)
+        return np.fromiter(found or (), np.int64)
 
     def _best(self, syms: npt.NDArray[np.int64], limit: int) -> list[int]:
         """The first ``limit`` in the order of what people look for."""
@@ -152,20 +151,7 @@ class SearchIndex:
 
     def _contracts(self, sym: int, contract: Contract, today: date) -> Iterator[SearchHit]:
         """Contracts that fit, nearest expiry first; of the primary exchange unless the expiry is another's."""
-        kind = InstrumentKind.FUTURE if contract.is_future else InstrumentKind.OPTION
-        groups = [
-            group
-            for group in self._table.groups(sym)
-            if group.kind is kind
-            and group.expiry >= today.toordinal()
-            and contract.allows(date.fromordinal(group.expiry))
-        ]
-        primary = min((EXCHANGES.index(group.exchange) for group in groups), default=0)
-        chosen = sorted(
-            (group for group in groups if group.exchange is EXCHANGES[primary]), key=lambda group: group.expiry
-        )
-        for group in chosen:
-            expiry = date.fromordinal(group.expiry)
+        for group, expiry in self._groups(sym, contract, today):
             if contract.strike is None:
                 token = self._table.token_at(sym, group, group.start) if contract.is_future else None
                 yield self._hit(sym, "contract", token, expiry)
@@ -173,26 +159,42 @@ class SearchIndex:
             for row in self._rows_at(group, contract):
                 yield self._hit(sym, "contract", self._table.token_at(sym, group, row), expiry)
 
+    def _groups(self, sym: int, contract: Contract, today: date) -> list[tuple[Group, date]]:
+        kind = InstrumentKind.FUTURE if contract.is_future else InstrumentKind.OPTION
+        first = today.toordinal()
+        dated = [
+            (group, expiry)
+            for group in self._table.groups(sym)
+            if group.kind is kind
+            and group.expiry >= first
+            and contract.allows(expiry := date.fromordinal(group.expiry))
+        ]
+        primary = min((EXCHANGES.index(group.exchange) for group, _ in dated), default=0)
+        chosen = [pair for pair in dated if pair[0].exchange is EXCHANGES[primary]]
+        chosen.sort(key=_by_expiry)
+        return chosen
+
     def _rows_at(self, group: Group, contract: Contract) -> Sequence[int]:
         assert contract.strike is not None
-        strikes = self._table.strike[group.start : group.stop]
-        low = group.start + int(strikes.searchsorted(contract.strike - 1e-6))
-        high = group.start + int(strikes.searchsorted(contract.strike + 1e-6))
+        rows = self._table.rows_at(group, contract.strike)
         if contract.option_type is None:
-            return range(low, high)
-        code = CALL if contract.option_type == "CE" else CALL + 1
-        return [
-            row for row, each in zip(range(low, high), self._table.option_codes(low, high), strict=True) if each == code
-        ]
+            return rows
+        code = CALL if contract.option_type is OptionType.CE else CALL + 1
+        codes = self._table.option_codes(rows.start, rows.stop)
+        return [row for row, each in zip(rows, codes, strict=True) if each == code]
 
     def _hit(self, sym: int, match: str, token: str | None = None, expiry: date | None = None) -> SearchHit:
         table = self._table
         return SearchHit(
             symbol=table.symbols[sym],
-            count=int(table.counts[sym]),
-            f_o_eligible=bool(table.flags[sym] & _DERIVATIVES),
+            count=table.counts[sym],
+            f_o_eligible=table.flag_of[sym] & _DERIVATIVES != 0,
             name=table.display_names[sym],
             match=match,
             token=token,
             expiry=expiry,
         )
+
+
+def _by_expiry(pair: tuple[Group, date]) -> date:
+    return pair[1]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import NamedTuple
 
@@ -34,7 +34,14 @@ from app.market.instrument_master.symbols import SEPARATOR, Lists
 INDEX_OF = {"NIFTYNXT50": "NIFTY NEXT 50", "SENSEX50": "SNSX50"}
 """Derivatives whose index row has another symbol (protocol notes, 2.13)."""
 
+GROUPS_KEPT = 1024
+"""Symbols whose groups are kept ready."""
+
+STRIKE_SLACK = 1e-6
+"""Strikes have at most four decimals: closer than this is the same one."""
+
 _NOT_ALNUM = re.compile(r"[^A-Z0-9]")
+_SEGMENTS = {int(segment): segment for segment in Segment}
 _OPTION_TYPES = {1: OptionType.CE, 2: OptionType.PE}
 
 
@@ -71,15 +78,18 @@ class MasterTable:
         self._lot, self._tick = at["lot"], at["tick"]
         self._name_start, self._names = at["name_start"], memoryview(at["names"])  # type: ignore[arg-type]
         self.sym_start, self._sym_group, self._group_start = at["sym_start"], at["sym_group"], at["group_start"]
+        self._codes = (self._key, self._itype, self._exch, self._opt, self._twin, self.expiry, self._lot)
         self.flags = at["sym_flags"]
+        self.flag_of: list[int] = self.flags.tolist()  # one by one, a list is faster than a column
         self.symbols = lines(at["symbols"])
         self.uppers = [symbol.upper() for symbol in self.symbols]
         self.display_names = lines(at["sym_names"])
         # Rows in use of each symbol: expired ones do not count.
         alive = (self.expiry == 0) | (self.expiry >= self.floor)
-        self.counts = np.add.reduceat(alive, self.sym_start[:-1], dtype=np.int32)
+        self.counts: list[int] = np.add.reduceat(alive, self.sym_start[:-1], dtype=np.int32).tolist()
         self._by_upper = dict(zip(self.uppers, range(len(self.uppers)), strict=True))
         self._aliases = self._find_aliases()
+        self._groups: dict[int, tuple[Group, ...]] = {}
 
     def _find_aliases(self) -> dict[str, int]:
         """Squeezed spellings of symbols and of index display names that are no symbol themselves."""
@@ -107,17 +117,30 @@ class MasterTable:
         """Whether anything of the symbol had not expired when this was loaded."""
         return bool(self.counts[sym])
 
-    def groups(self, sym: int) -> list[Group]:
+    def groups(self, sym: int) -> tuple[Group, ...]:
         """Groups of a symbol, in row order: instrument, exchange (first one first), expiry."""
-        found = []
+        kept = self._groups.get(sym)
+        if kept is None:
+            if len(self._groups) >= GROUPS_KEPT:
+                self._groups.clear()
+            kept = self._groups[sym] = tuple(self._read_groups(sym))
+        return kept
+
+    def _read_groups(self, sym: int) -> Iterator[Group]:
         low, high = int(self._sym_group[sym]), int(self._sym_group[sym + 1])
         bounds = self._group_start[low : high + 1].tolist()
         for start, stop in itertools.pairwise(bounds):
             expiry = int(self.expiry[start])
-            if expiry and expiry < self.floor:
-                continue
-            found.append(Group(Itype(self._itype[start]), EXCHANGES[self._exch[start]], expiry, start, stop))
-        return found
+            if expiry == 0 or expiry >= self.floor:
+                yield Group(Itype(self._itype[start]), EXCHANGES[self._exch[start]], expiry, start, stop)
+
+    def rows_at(self, group: Group, strike: float) -> range:
+        """Rows of a chain at a strike: call and put, one of them, or none."""
+        low = group.start + int(self.strike[group.start : group.stop].searchsorted(strike - STRIKE_SLACK))
+        high = low
+        while high < group.stop and self.strike[high] <= strike + STRIKE_SLACK:
+            high += 1
+        return range(low, high)
 
     def row_of_key(self, key: InstrumentKey) -> int | None:
         """Row of a wire key, unless it had expired when this was loaded."""
@@ -139,8 +162,10 @@ class MasterTable:
         packed = int(self._key[row])
         return InstrumentKey(Segment(packed >> 32), packed & 0xFFFF_FFFF)
 
-    def keys(self, start: int, stop: int) -> list[InstrumentKey]:
-        return [InstrumentKey(Segment(packed >> 32), packed & 0xFFFF_FFFF) for packed in self._key[start:stop].tolist()]
+    def keys(self, group: Group) -> list[InstrumentKey]:
+        """Keys of a group's rows; an exchange's rows of one instrument are of one segment."""
+        segment = self.key_at(group.start).segment
+        return [InstrumentKey(segment, packed & 0xFFFF_FFFF) for packed in self._key[group.start : group.stop].tolist()]
 
     def option_codes(self, start: int, stop: int) -> list[int]:
         """CALL or PUT of each row."""
@@ -162,48 +187,35 @@ class MasterTable:
         return f"{group.exchange}:{name}" if self._twin[row] else name
 
     def instrument(self, row: int) -> Instrument:
-        return self.instruments(row, row + 1)[0]
+        return self._instrument(self.symbols[self.sym_of_row(row)], row, *(int(column[row]) for column in self._codes))
 
-    def instruments(self, start: int, stop: int) -> list[Instrument]:
-        """Rows of one symbol as instruments."""
-        symbol = self.symbols[self.sym_of_row(start)]
-        bounds = self._name_start[start : stop + 1].tolist()
-        columns = zip(
-            self._key[start:stop].tolist(),
-            self._itype[start:stop].tolist(),
-            self._exch[start:stop].tolist(),
-            self._opt[start:stop].tolist(),
-            self._twin[start:stop].tolist(),
-            self.expiry[start:stop].tolist(),
-            self.strike[start:stop].tolist(),
-            self._lot[start:stop].tolist(),
-            self._tick[start:stop].tolist(),
-            bounds,
-            bounds[1:],
-            strict=False,
+    def instruments(self, group: Group) -> list[Instrument]:
+        """A group's rows, by strike, call before put."""
+        symbol = self.symbols[self.sym_of_row(group.start)]
+        columns = (column[group.start : group.stop].tolist() for column in self._codes)
+        rows = zip(range(group.start, group.stop), *columns, strict=True)
+        return [self._instrument(symbol, *row) for row in rows]
+
+    def _instrument(
+        self, symbol: str, row: int, packed: int, itype: int, exch: int, opt: int, twin: int, ordinal: int, lot: int
+    ) -> Instrument:
+        expiry = date.fromordinal(ordinal) if ordinal else None
+        strike = float(self.strike[row]) if opt else None
+        exchange = EXCHANGES[exch]
+        name = _name(symbol, itype, expiry, strike, opt)
+        return Instrument(
+            key=InstrumentKey(_SEGMENTS[packed >> 32], packed & 0xFFFF_FFFF),
+            token=f"{exchange}:{name}" if twin else name,
+            kind=KINDS[itype],
+            exchange=exchange,
+            symbol=symbol,
+            name=self.name_at(row),
+            lot_size=lot,
+            tick=float(self._tick[row]),
+            expiry=expiry,
+            strike=strike,
+            option_type=_OPTION_TYPES[opt] if opt else None,
         )
-        found = []
-        for packed, itype, exch, opt, twin, ordinal, strike, lot, tick, name_start, name_stop in columns:
-            expiry = date.fromordinal(ordinal) if ordinal else None
-            is_option = opt != 0
-            exchange = EXCHANGES[exch]
-            name = _name(symbol, itype, expiry, strike if is_option else None, opt)
-            found.append(
-                Instrument(
-                    key=InstrumentKey(Segment(packed >> 32), packed & 0xFFFF_FFFF),
-                    token=f"{exchange}:{name}" if twin else name,
-                    kind=KINDS[itype],
-                    exchange=exchange,
-                    symbol=symbol,
-                    name=str(self._names[name_start:name_stop], "utf-8"),
-                    lot_size=lot,
-                    tick=tick,
-                    expiry=expiry,
-                    strike=strike if is_option else None,
-                    option_type=_OPTION_TYPES[opt] if is_option else None,
-                )
-            )
-        return found
 
     def expired_counts(self) -> dict[str, int]:
         """Rows by segment name that had expired when this was loaded."""
