@@ -245,9 +245,9 @@ class FeedPool:
         """Mint once for all connections; if that one is refused too, wait for somebody to bring another."""
         async with self._minting:
             if line.generation == self._generation and not self._has_minted:
-                self._has_minted = True
                 if await self._hooks.renew_token():
                     self._generation += 1
+                self._has_minted = True  # last: the new token may have been announced to this pool meanwhile
         if line.generation == self._generation:
             await self._renewed.wait()
         else:
@@ -270,8 +270,8 @@ class FeedPool:
             up = [line.index for line in self.lines if line.state is LineState.UP]
             for verdict in self._watchdog.look(up, self._clock.now()):
                 self.recycle(verdict.index, verdict.reason, is_planned=verdict.is_planned)
-            if self._book.unplaced or self._is_lopsided(up):
-                self._book.settle()
+            self._book.settle()
+            if self._is_lopsided(up):
                 self._book.rebalance()
 
     def _is_lopsided(self, up: list[int]) -> bool:

@@ -24,7 +24,6 @@ from app.ports.store import (
 
 __all__ = ["Desk", "WatchlistManager"]
 
-ON_SCREEN_PINS_PER_CLIENT = 4  # so many of a client's chains are protected by being on its screen
 USE_STORED_EVERY_MS = 15_000  # last use is written at most so often per entry
 OPTION_TYPES = (InstrumentType.STOCK_OPTION, InstrumentType.INDEX_OPTION, InstrumentType.COMMODITY_OPTION)
 
@@ -212,16 +211,15 @@ class WatchlistManager(Upkeep):
     # -- use -------------------------------------------------------------------------------------------------------
 
     def touch_shown(self, chains: Iterable[ChainId]) -> None:
-        """One connected client shows these chains, the most important first; repeat it every few seconds.
+        """Connected clients show these chains; repeat it every few seconds.
 
-        All count as used; only the first few are protected from eviction by being on a screen.
+        The hub limits how many of one client's chains count as on its screen.
         """
         now_ms = self._clock.now_ms()
-        for place, chain in enumerate(chains):
+        for chain in chains:
             for kind in OPTION_TYPES:
                 key = ChainKey(chain.exchange, chain.symbol, chain.expiry, kind)
-                if place < ON_SCREEN_PINS_PER_CLIENT:
-                    self._wishes.show(key, now_ms)
+                self._wishes.show(key, now_ms)
                 self._touch(key, now_ms)
 
     def touch_entries(self, user_id: int) -> None:

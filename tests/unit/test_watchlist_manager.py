@@ -269,12 +269,6 @@ class TestEviction:
         full.clock.advance(60)
         assert (await full.lists.add(9, "RELIANCE", MAR, STOCK)).evicted[0].symbol == "ONGC"
 
-    async def test_only_a_few_chains_of_one_client_are_protected(self, full: Market) -> None:
-        chains = [ChainId(name, MAR, Exchange.NSE) for name in ("A", "B", "C")]
-        chains += [ChainId(name, FEB, Exchange.NSE) for name in ("TCS", "ONGC", "INFY")]
-        full.lists.touch_shown(chains)
-        assert (await full.lists.add(9, "RELIANCE", FEB, STOCK)).evicted[0].symbol in {"ONGC", "INFY"}
-
     async def test_evicted_together_with_every_other_owner_of_the_chain(self, full: Market) -> None:
         await full.lists.add(7, "TCS", FEB, STOCK)
         full.lists.touch_shown([ChainId(name, FEB, Exchange.NSE) for name in ("INFY", "ONGC")])

@@ -1,0 +1,533 @@
+"""The pool of connections in virtual time: resubscription, every retry policy, the watchdog, moves and ghosts."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from app.core.ids import InstrumentKey, Mode, Segment
+from app.core.sessions import Calendar
+from app.market.events import Event
+from app.market.ws_manager import PoolHooks, PoolPolicy, WebSocketManager
+from app.ports.feed import NO_SOCKET, FeedClosed, FeedLimits, Retry
+from app.sim.loop import SimLoop
+from tests.tiny_market import IST, MORNING, HandClock, SlotBoard, share
+
+LIMITS = FeedLimits(connections=3, instruments_per_connection=40, instruments_per_message=10)
+QUIET_POLICY = PoolPolicy(mute_keys_min=5, quiet_s=1.0)
+
+
+class LoopClock(HandClock):
+    """The loop's own virtual time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(MORNING)
+        self._loop = loop
+
+    def now(self):  # type: ignore[no-untyped-def]
+        return MORNING + timedelta(seconds=self._loop.time())
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+
+class Socket:
+    """One connection at the venue: what it carries, every message it got."""
+
+    def __init__(self, venue: Venue, index: int) -> None:
+        self._venue = venue
+        self.index = index
+        self.ghosts: list[InstrumentKey] = []
+        self.keys: dict[InstrumentKey, Mode] = {}
+        self.messages: list[tuple[str, int]] = []
+        self._ended: asyncio.Future[FeedClosed] = asyncio.get_running_loop().create_future()
+
+    async def subscribe(self, keys: Sequence[InstrumentKey], mode: Mode) -> None:
+        self._require_open()
+        assert 1 <= len(keys) <= LIMITS.instruments_per_message
+        self.messages.append(("subscribe", len(keys)))
+        self.keys.update(dict.fromkeys(keys, mode))
+        assert len(self.keys) <= LIMITS.instruments_per_connection
+
+    async def unsubscribe(self, keys: Sequence[InstrumentKey], mode: Mode) -> None:
+        self._require_open()
+        self.messages.append(("unsubscribe", len(keys)))
+        for key in keys:
+            assert self.keys.pop(key) is mode
+            if self._venue.ignores_unsubscribe:
+                self.ghosts.append(key)
+
+    async def wait_closed(self) -> FeedClosed:
+        return await asyncio.shield(self._ended)
+
+    async def close(self) -> None:
+        self.end(FeedClosed("closed by us"))
+
+    def end(self, why: FeedClosed) -> None:
+        if not self._ended.done():
+            self._ended.set_result(why)
+            self._venue.sockets.pop(self.index, None)
+
+    def _require_open(self) -> None:
+        if self._ended.done():
+            raise FeedClosed("gone")
+
+
+class Venue:
+    """Opens sockets, refuses as scripted, sends data for what is carried."""
+
+    def __init__(self) -> None:
+        self.sockets: dict[int, Socket] = {}
+        self.refusals: dict[int, list[FeedClosed]] = {}
+        self.attempts: list[tuple[float, int]] = []
+        self.ignores_unsubscribe = False
+
+    async def connect(self, index: int) -> Socket:
+        self.attempts.append((asyncio.get_running_loop().time(), index))
+        if self.refusals.get(index):
+            raise self.refusals[index].pop(0)
+        socket = self.sockets[index] = Socket(self, index)
+        return socket
+
+    def waits(self, index: int) -> list[float]:
+        """Seconds between the attempts of one connection."""
+        times = [at for at, which in self.attempts if which == index]
+        return [round(later - earlier, 3) for earlier, later in pairwise(times)]
+
+
+class Rig:
+    """A manager, its venue, and a board that the venue's data lands in."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, policy: PoolPolicy, calendar: Calendar, **hooks: Any) -> None:
+        self.clock = LoopClock(loop)
+        self.board = SlotBoard(256, LIMITS.connections)
+        self.venue = Venue()
+        self.told: list[Event] = []
+        self.wire = WebSocketManager(
+            self.board, self.venue, LIMITS, calendar, self.clock, random.Random(1),
+            policy=policy, hooks=PoolHooks(notify=self.told.append, **hooks),
+        )  # fmt: skip
+
+    def carry(self, numbers: range) -> None:
+        for number in numbers:
+            self.wire.carry(share(number))
+
+    def tick(self, *, only: set[int] | None = None) -> None:
+        """A packet for every key that a socket carries."""
+        buffers, now_ms = self.board.buffers, self.clock.now_ms()
+        for index, socket in self.venue.sockets.items():
+            if only is not None and index not in only:
+                continue
+            for key in [*socket.keys, *socket.ghosts]:
+                slot = buffers.slot_of.get(key.packed)
+                if slot is None:
+                    buffers.counters[index].unwanted += 1
+                    continue
+                if buffers.moving_to[slot] == index:
+                    buffers.socket_of[slot], buffers.moving_to[slot] = index, NO_SOCKET
+                if buffers.socket_of[slot] != index:
+                    buffers.counters[index].foreign += 1
+                    continue
+                row = buffers.table[slot]
+                row["packets"], row["usual_gap_ms"], row["last_ms"] = row["packets"] + 1, 1_000, now_ms
+                buffers.counters[index].last_data_ms = now_ms
+
+    async def ticks(self, seconds: int, *, only: set[int] | None = None) -> None:
+        for _ in range(seconds):
+            self.tick(only=only)
+            await asyncio.sleep(1)
+
+    def state(self, ws_id: int) -> str:
+        per_connection = self.wire.get_status()["per_connection"]
+        assert isinstance(per_connection, dict)
+        return str(per_connection[f"ws_{ws_id}"]["state"])
+
+    @property
+    def on_wire(self) -> list[InstrumentKey]:
+        return [key for socket in self.venue.sockets.values() for key in socket.keys]
+
+
+@asynccontextmanager
+async def running(
+    loop: SimLoop, policy: PoolPolicy = QUIET_POLICY, *, is_open: bool = True, **hooks: Any
+) -> AsyncIterator[Rig]:
+    rig = Rig(loop, policy, OpenOrShut(is_open), **hooks)
+    async with asyncio.TaskGroup() as group:
+        pool = group.create_task(rig.wire.run())
+        await asyncio.sleep(1)
+        yield rig
+        pool.cancel()
+
+
+class OpenOrShut(Calendar):
+    """Trades round the clock, or never."""
+
+    def __init__(self, is_open: bool) -> None:
+        super().__init__((), IST, always_open=True)
+        self._is_open = is_open
+
+    def sessions(self, segment: Segment, day: Any) -> Any:
+        return super().sessions(segment, day) if self._is_open else ()
+
+
+Body = Callable[[SimLoop], Coroutine[Any, Any, None]]
+
+
+def virtually(body: Body) -> None:
+    with asyncio.Runner(loop_factory=lambda: SimLoop(1)) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, SimLoop)
+        runner.run(body(loop))
+
+
+def test_all_sockets_open_and_everything_is_sent_in_batches_spread_evenly() -> None:
+    async def body(loop: SimLoop) -> None:
+        async with running(loop) as rig:
+            rig.carry(range(1, 100))
+            await asyncio.sleep(1)
+            assert sorted(key.security_id for key in rig.on_wire) == list(range(1, 100))
+            assert {len(socket.keys) for socket in rig.venue.sockets.values()} == {33}
+            assert rig.wire.connected == 3
+            assert rig.wire.is_settled
+            assert rig.wire.ws_usage() == {1: 33, 2: 33, 3: 33}
+
+    virtually(body)
+
+
+def test_a_cut_marks_a_gap_and_everything_is_sent_again() -> None:
+    async def body(loop: SimLoop) -> None:
+        async with running(loop) as rig:
+            rig.carry(range(1, 31))
+            await rig.ticks(3)
+            before = set(rig.venue.sockets[1].keys)
+            lost_key = next(iter(before))
+            slot = rig.board.slot(lost_key)
+            assert slot is not None
+            cut_ms = rig.clock.now_ms()
+            rig.venue.sockets[1].end(FeedClosed("reset"))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert rig.wire.lost_ms[1] == rig.wire.slot_lost_ms[slot] == cut_ms
+            await asyncio.sleep(1)
+            assert set(rig.venue.sockets[1].keys) == before
+            assert rig.wire.sent_ms[slot] > cut_ms
+            assert [event.data["state"] for event in rig.told if event.data["ws_id"] == 2] == [
+                "starting",
+                "up",
+                "down",
+                "up",
+            ]
+
+    virtually(body)
+
+
+def test_backoff_doubles_with_jitter_and_forgets_after_a_healthy_minute() -> None:
+    async def body(loop: SimLoop) -> None:
+        async with running(loop) as rig:
+            rig.venue.refusals[0] = [FeedClosed("no") for _ in range(12)]
+            rig.venue.sockets[0].end(FeedClosed("reset"))
+            await asyncio.sleep(600)
+            waits = rig.venue.waits(0)
+            assert len(waits) == 13
+            ceilings = [min(30.0, 0.25 * 2.0**attempt) for attempt in range(13)]
+            assert all(wait <= ceiling + 1.1 for wait, ceiling in zip(waits, ceilings, strict=True))
+            assert max(waits) > 5
+            assert rig.state(1) == "up"
+            rig.venue.sockets[0].end(FeedClosed("reset"))  # after more than a minute of health
+            await asyncio.sleep(2)
+            assert rig.state(1) == "up"
+
+    virtually(body)
+
+
+def test_805_means_one_socket_fewer_for_a_minute_and_its_keys_find_room() -> None:
+    async def body(loop: SimLoop) -> None:
+        async with running(loop) as rig:
+            rig.carry(range(1, 61))
+            await rig.ticks(2)
+            rig.venue.sockets[2].end(FeedClosed("805", code=805, retry=Retry.FEWER_SOCKETS, min_delay_s=60))
+            await rig.ticks(5)
+            assert rig.state(3) == "fewer_sockets"
+            assert sorted(key.security_id for key in rig.on_wire) == list(range(1, 61))
+            assert rig.wire.ws_usage() == {1: 30, 2: 30, 3: 0}
+            await rig.ticks(50)
+            assert 2 not in rig.venue.sockets
+            await rig.ticks(30)
+            assert rig.state(3) == "up"
+            assert rig.wire.ws_usage() == {1: 20, 2: 20, 3: 20}
+            assert sorted(key.security_id for key in rig.on_wire) == list(range(1, 61))
+
+    virtually(body)
+
+
+def test_805_again_doubles_the_wait() -> None:
+    async def body(loop: SimLoop) -> None:
+        async with running(loop) as rig:
+            refusal = FeedClosed("805", code=805, retry=Retry.FEWER_SOCKETS, min_delay_s=60)
+            rig.venue.refusals[2] = [refusal] * 3
+            rig.venue.sockets[2].end(refusal)
+            await asyncio.sleep(1_300)
+            waits = rig.venue.waits(2)[1:]
+            assert [round(wait / 60) for wait in waits[:3]] == [2, 4, 8]
+
+    virtually(body)
+
+
+def test_without_room_vital_keys_keep_their_place() -> None:
+    class Wishes:
+        total = 100
+
+        def is_tier_b(self, key: InstrumentKey) -> bool:
+            return key.security_id > 60
+
+        def subscribe(self, token: str) -> tuple[bool, str, int | None]:
+            return True, token, 2
+
+        def unsubscribe(self, token: str) -> tuple[bool, str]:
+            return False, token
+
+    async def body(loop: SimLoop) -> None:
+        async with running(loop) as rig:
+            rig.wire.bind(Wishes())
+            rig.carry(range(1, 101))
+            await rig.ticks(2)
+            rig.venue.sockets[0].end(FeedClosed("805", code=805, retry=Retry.FEWER_SOCKETS, min_delay_s=60))
+            await rig.ticks(3)
+            on_wire = {key.security_id for key in rig.on_wire}
+            assert len(on_wire) == 80
+            assert on_wire >= set(range(61, 101))
+            await rig.ticks(90)
+            assert {key.security_id for key in rig.on_wire} == set(range(1, 101))
+            assert rig.wire.add_instrument("X_EQ") == 2
+            assert rig.wire.remove_instrument("X_EQ") is False
+
+    virtually(body)
+
+
+def test_806_is_asked_again_every_five_minutes() -> None:
+    async def body(loop: SimLoop) -> None:
+        async with running(loop) as rig:
+            rig.venue.refusals[0] = [FeedClosed("806", code=806, retry=Retry.SLOWLY)] * 2
+            rig.venue.sockets[0].end(FeedClosed("reset"))
+            await asyncio.sleep(650)
+            assert [round(wait / 10) for wait in rig.venue.waits(0)[1:]] == [30, 30]
+            assert rig.state(1) == "up"
+
+    virtually(body)
+
+
+def test_a_dead_token_is_renewed_once_for_all_sockets_then_waited_for() -> None:
+    minted: list[float] = []
+
+    async def body(loop: SimLoop) -> None:
+        async def renew() -> bool:
+            minted.append(loop.time())
+            await asyncio.sleep(0.5)
+            return True
+
+        dead = FeedClosed("807", code=807, retry=Retry.NEW_TOKEN)
+        async with running(loop, renew_token=renew) as rig:
+            for index in range(3):
+                rig.venue.refusals[index] = [dead]
+                rig.venue.sockets[index].end(dead)
+            await asyncio.sleep(20)
+            assert len(minted) == 1
+            assert {rig.state(ws_id) for ws_id in (1, 2, 3)} == {"waiting_for_token"}
+            attempts = len(rig.venue.attempts)
+            await asyncio.sleep(3_600)
+            assert len(rig.venue.attempts) == attempts
+            rig.wire.credentials_renewed()
+            await asyncio.sleep(5)
+            assert rig.wire.connected == 3
+
+    virtually(body)
+
+
+def test_810_stops_until_there_are_other_credentials() -> None:
+    async def body(loop: SimLoop) -> None:
+        async with running(loop) as rig:
+            rig.venue.sockets[0].end(FeedClosed("810", code=810, retry=Retry.STOP))
+            await asyncio.sleep(3_600)
+            assert rig.state(1) == "stopped"
+            assert len(rig.venue.waits(0)) == 0
+            assert any(event.data["state"] == "stopped" for event in rig.told)
+            rig.wire.credentials_renewed()
+            await asyncio.sleep(1)
+            assert rig.state(1) == "up"
+
+    virtually(body)
+
+
+def test_429_holds_every_socket_back_doubling_and_is_remembered() -> None:
+    remembered: list[int] = []
+
+    async def body(loop: SimLoop) -> None:
+        async with running(loop, remember_cooldown=remembered.append) as rig:
+            refused = FeedClosed("429", code=429, retry=Retry.RATE_LIMITED, min_delay_s=60)
+            for index in range(3):
+                rig.venue.refusals[index] = [refused] * 2
+                rig.venue.sockets[index].end(refused)
+            start_ms = rig.clock.now_ms()
+            await asyncio.sleep(40)
+            assert not rig.venue.sockets
+            assert {rig.state(ws_id) for ws_id in (1, 2, 3)} == {"rate_limited"}
+            await asyncio.sleep(600)
+            assert rig.wire.connected == 3
+            assert [round((until - start_ms) / 1000) for until in remembered] == [60, 180, 420]
+
+    virtually(body)
+
+
+def test_a_remembered_cooldown_is_kept_after_a_restart() -> None:
+    async def body(loop: SimLoop) -> None:
+        until_ms = int(MORNING.timestamp() * 1000) + 90_000
+        async with running(loop, cooldown_until_ms=until_ms) as rig:
+            await asyncio.sleep(80)
+            assert rig.venue.attempts == []
+            await asyncio.sleep(12)
+            assert rig.wire.connected == 3
+
+    virtually(body)
+
+
+class TestWatchdog:
+    def test_a_mute_socket_is_replaced_although_it_stays_open(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.carry(range(1, 31))
+                await rig.ticks(20)
+                opened = len(rig.venue.attempts)
+                await rig.ticks(14, only={0, 1})
+                assert len(rig.venue.attempts) == opened
+                await rig.ticks(4, only={0, 1})
+                assert len(rig.venue.attempts) == opened + 1
+                assert rig.wire.lost_ms[2] > 0
+                status = rig.wire.get_status()["per_connection"]
+                assert isinstance(status, dict)
+                assert "no data for 15 s" in status["ws_3"]["last_error"]
+
+        virtually(body)
+
+    def test_out_of_session_silence_is_no_fault(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop, is_open=False) as rig:
+                rig.carry(range(1, 31))
+                await rig.ticks(5)
+                await asyncio.sleep(3_600)
+                assert len(rig.venue.attempts) == 3
+
+        virtually(body)
+
+    def test_what_never_was_live_may_stay_silent(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.carry(range(1, 31))
+                await asyncio.sleep(3_600)
+                assert len(rig.venue.attempts) == 3
+
+        virtually(body)
+
+    def test_a_socket_mute_from_the_start_is_tried_anew_a_few_times_only(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.carry(range(1, 31))
+                await rig.ticks(900, only={0, 1})
+                assert len(rig.venue.waits(2)) == QUIET_POLICY.mute_recycles_max
+
+        virtually(body)
+
+
+class TestRebalance:
+    def test_it_levels_make_before_break_without_losing_a_packet(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.carry(range(1, 61))
+                await rig.ticks(2)
+                for number in range(7, 61):
+                    if number % 3:
+                        rig.wire.uncarry(share(number).key)
+                await rig.ticks(2)
+                assert sorted(rig.wire.ws_usage().values()) == [2, 2, 20]
+                moves = rig.wire.rebalance()
+                assert len(moves) == 12
+                for _ in range(10):
+                    await asyncio.sleep(0.1)
+                    rig.tick()
+                    rig.wire.reconcile()
+                    live = {
+                        key
+                        for key in {*rig.on_wire}
+                        if rig.board.buffers.table[rig.board.slot(key)]["last_ms"] == rig.clock.now_ms()
+                    }
+                    assert len(live) == 24
+                assert rig.wire.ws_usage() == {1: 8, 2: 8, 3: 8}
+                assert len(rig.on_wire) == len(set(rig.on_wire)) == 24
+                assert rig.wire.is_settled
+                assert rig.wire.rebalance() == []
+
+        virtually(body)
+
+    def test_silent_instruments_move_after_a_while(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.carry(range(1, 31))
+                await asyncio.sleep(1)
+                for number in range(1, 31, 3):
+                    rig.wire.uncarry(share(number).key)
+                rig.wire.rebalance()
+                await asyncio.sleep(1)
+                rig.wire.reconcile()
+                assert not rig.wire.is_settled
+                await asyncio.sleep(6)
+                rig.wire.reconcile()
+                await asyncio.sleep(1)
+                assert rig.wire.is_settled
+                assert len(rig.on_wire) == 20
+
+        virtually(body)
+
+
+@pytest.mark.parametrize("ignores", [True, False])
+def test_a_socket_full_of_ghosts_is_replaced_in_a_quiet_moment(ignores: bool) -> None:
+    async def body(loop: SimLoop) -> None:
+        async with running(loop) as rig:
+            rig.venue.ignores_unsubscribe = ignores
+            rig.carry(range(1, 121))
+            await rig.ticks(2)
+            rig.wire.uncarry(share(1).key)
+            await rig.ticks(20)
+            assert len(rig.venue.attempts) == 3  # a ghost, but the socket has room for it
+            rig.wire.carry(share(500))
+            await rig.ticks(20)
+            assert len(rig.venue.waits(0)) == (1 if ignores else 0)
+            assert len(rig.venue.sockets[0].keys) == 40
+            assert rig.venue.sockets[0].ghosts == []
+            await rig.ticks(400)
+            assert len(rig.venue.waits(0)) == (1 if ignores else 0)
+
+    virtually(body)
+
+
+def test_without_a_feed_nothing_is_opened() -> None:
+    async def body(loop: SimLoop) -> None:
+        clock = LoopClock(loop)
+        wire = WebSocketManager(
+            SlotBoard(10, 3), None, LIMITS, OpenOrShut(True), clock, random.Random(1),
+            policy=PoolPolicy(), hooks=PoolHooks(),
+        )  # fmt: skip
+        assert wire.carry(share(1)) == 1
+        await wire.run()
+        status = wire.get_status()
+        assert status["connected_connections"] == 0
+        per_connection = status["per_connection"]
+        assert isinstance(per_connection, dict)
+        assert {each["state"] for each in per_connection.values()} == {"off"}
+
+    virtually(body)
