@@ -6,19 +6,15 @@ running service and calls its owner. Where no service runs in this process, one 
 
 from __future__ import annotations
 
-import asyncio
 import importlib
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
-
-_stack: list[tuple[Any, asyncio.AbstractEventLoop | None]] = []
+_stack: list[tuple[Any, Any]] = []
 _in_memory: list[Any] = []
 
 
-def enter(runtime: Any, loop: asyncio.AbstractEventLoop | None) -> None:
-    """Make ``runtime`` the one that the doors open to."""
+def enter(runtime: Any, loop: Any) -> None:
+    """Make ``runtime`` the one that the doors open to; ``loop`` is the event loop it lives on, if any."""
     _stack.append((runtime, loop))
 
 
@@ -29,6 +25,11 @@ def leave(runtime: Any) -> None:
 
 def is_running() -> bool:
     return bool(_stack)
+
+
+def loop() -> Any:
+    """The event loop of the running service; None where none runs."""
+    return _stack[-1][1] if _stack else None
 
 
 def runtime() -> Any:
@@ -44,36 +45,3 @@ def runtime() -> Any:
 def forget_in_memory() -> None:
     """Drop the lazily built service, so that the next door builds a new one."""
     _in_memory.clear()
-
-
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run one use case from synchronous code and return its answer.
-
-    Raises:
-        RuntimeError: called on the service's own loop, which may not wait for itself; await the use case there.
-    """
-    loop = _stack[-1][1] if _stack else None
-    if loop is None or not loop.is_running():
-        return _run_unsuspended(coroutine)
-    if _running_loop() is loop:
-        coroutine.close()
-        raise RuntimeError("this door waits; on the service's own event loop await the manager's coroutine instead")
-    return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _run_unsuspended(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Drive a coroutine that never really waits: the in-memory service has nothing to wait for."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        value: T = stop.value
-        return value
-    coroutine.close()
-    raise RuntimeError("the in-memory service tried to wait")

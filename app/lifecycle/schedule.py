@@ -37,12 +37,21 @@ class Schedule:
     """Waits for the moments that ``core.eod`` answers. APScheduler reads the wall clock, so a service whose clock is
     shifted by whole days hands it the unshifted moment."""
 
-    def __init__(self, clock: Clock, calendar: Calendar, rule: EndOfDayRule, work: DailyWork, offset_s: float) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        calendar: Calendar,
+        rule: EndOfDayRule,
+        work: DailyWork,
+        offset_s: float,
+        on_planned: Callable[[Schedule], None],
+    ) -> None:
         self._clock = clock
         self._calendar = calendar
         self._rule = rule
         self._work = work
         self._offset = timedelta(seconds=offset_s)
+        self._on_planned = on_planned
         self._log = structlog.get_logger("schedule")
         self.scheduler = AsyncIOScheduler(
             timezone=calendar.zone, job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
@@ -71,6 +80,7 @@ class Schedule:
     def _plan_next(self) -> None:
         now = self._clock.now()
         self.next_eod = upcoming = self._rule.next_after(self._calendar, now)
+        self._on_planned(self)
         self._once("end_of_day", self._run_eod, upcoming.at, upcoming)
         warn_at = upcoming.at - EOD_WARNING
         if warn_at > now:

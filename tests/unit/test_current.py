@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.core import current
+from app.core import blocking, current
 
 
 class Service:
@@ -48,20 +48,21 @@ async def test_a_door_works_from_another_thread_and_refuses_on_the_loop() -> Non
     service = Service()
     current.enter(service, asyncio.get_running_loop())
     try:
-        assert await asyncio.to_thread(lambda: current.run(answer())) == 42
+        assert await asyncio.to_thread(lambda: blocking.run(answer())) == 42
         with pytest.raises(RuntimeError, match="event loop"):
-            current.run(answer())
+            blocking.run(answer())
     finally:
         current.leave(service)
 
 
-def test_without_a_service_only_what_never_waits_runs() -> None:
-    async def prompt() -> str:
-        return "here"
+async def answer_later() -> str:
+    await asyncio.sleep(0)
+    return "here"
 
-    async def waits() -> None:
-        await asyncio.sleep(0)
 
-    assert current.run(prompt()) == "here"
-    with pytest.raises(RuntimeError, match="wait"):
-        current.run(waits())
+def test_without_a_service_a_use_case_runs_on_a_loop_of_its_own() -> None:
+    assert blocking.run(answer_later()) == "here"
+
+
+async def test_without_a_service_a_foreign_loop_is_left_alone() -> None:
+    assert blocking.run(answer_later()) == "here"

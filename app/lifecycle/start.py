@@ -1,0 +1,316 @@
+"""The order of start, and its reverse as the way to stop: one exit stack, one task group."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from app.core import current
+from app.core.eod import EndOfDay
+from app.core.errors import MasterRefused, StoreUnavailable, TerminalError
+from app.core.ids import Segment
+from app.core.sessions import Phase
+from app.dhan.scrip_master import DETAILED_URL, MasterDownload, MasterUnavailable
+from app.lifecycle.feed_lock import FeedLock
+from app.lifecycle.logs import set_up_logs
+from app.lifecycle.pulse import Pulse
+from app.lifecycle.schedule import DailyWork, Schedule
+from app.lifecycle.simulator import SimulatorProcess
+from app.market.events import Event
+from app.rest.auth import ensure_admin
+from app.runtime import Runtime
+from app.runtime.masters import MasterPlan, MasterSource
+
+LOCK_FILE = "feed.lock"
+SIMULATOR_FILE = "simulator.json"
+STANDBY_LOOK_S = 1.0
+SESSION_LOOK_S = 1.0
+LISTENING_AFTER_S = 0.3  # the server opens its port right after our start is complete
+
+
+@asynccontextmanager
+async def running(runtime: Runtime) -> AsyncIterator[Runtime]:
+    """The service, started; everything is undone in reverse when the block ends.
+
+    Raises:
+        TerminalError: it cannot start; the message is one line for a person.
+    """
+    starter = Starter(runtime)
+    async with AsyncExitStack() as stack:
+        await starter.start(stack)
+        yield runtime
+
+
+class Starter:
+    """Starts one runtime."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._settings = runtime.settings
+        self._log = structlog.get_logger("service")
+        plan = MasterPlan(
+            self._settings.bt_data_dir / "master",
+            self._settings.bt_instrument_master,
+            self._settings.feed_source != "dhan",
+            self._settings.bt_sim_seed,
+        )
+        self._masters = MasterSource(plan, self._download_master)
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Bring everything up; each step puts its own undoing onto ``stack``."""
+        runtime = self._runtime
+        set_up_logs(self._secrets())
+        await self._own_the_feed(stack)
+        await runtime.store.start()
+        stack.push_async_callback(runtime.store.stop)
+        stack.push_async_callback(runtime.upstream.http.aclose)
+        await self._sign_in_possible()
+        snapshot = await self._load_instruments()
+        simulator = await self._start_simulator(stack, snapshot)
+        await runtime.bus.start()
+        stack.push_async_callback(runtime.bus.stop)
+        runtime.open_interest.load()
+        runtime.sessions.look()
+        runtime.control.start(await runtime.store.load(), runtime.always_on())
+        schedule = self._schedule()
+        runtime.status.scheduler = schedule.scheduler
+        stack.callback(schedule.stop)
+        await schedule.start()
+        await self._start_tasks(stack, simulator)
+        current.enter(runtime, asyncio.get_running_loop())
+        stack.callback(current.leave, runtime)
+        gc.collect()
+        gc.freeze()
+        runtime.status.waiting_for.clear()
+
+    # -- steps -----------------------------------------------------------------------------------------------------
+
+    async def _own_the_feed(self, stack: AsyncExitStack) -> None:
+        if self._settings.feed_source == "off" or self._settings.bt_role == "gateway":
+            return
+        lock = FeedLock(self._settings.bt_data_dir / LOCK_FILE)
+        holder = lock.acquire()
+        if holder is not None:
+            self._log.warning(
+                f"{holder} owns the feed of {self._settings.bt_data_dir}: this one opens no socket and waits"
+            )
+        while holder is not None:
+            await asyncio.sleep(STANDBY_LOOK_S)
+            holder = lock.acquire()
+        stack.callback(lock.release)
+
+    async def _sign_in_possible(self) -> None:
+        if self._settings.bt_auth != "required":
+            return
+        password = await ensure_admin(self._runtime.store)
+        if password is not None:
+            # Once, and past the log: a log is kept, this must not be.
+            print(f"First sign-in: user admin, password {password} (shown this once)", flush=True)  # noqa: T201
+
+    async def _load_instruments(self) -> Path:
+        day = self._runtime.clock.now().date()
+        path = await self._masters.snapshot(day)
+        report = self._runtime.registry.load(path)
+        self._runtime.status.master_refused = self._masters.last_refused
+        self._note_master()
+        self._log.info("instruments loaded", rows=report.rows, in_use=report.in_use, source=report.source)
+        return path
+
+    def _note_master(self) -> None:
+        concerns = self._runtime.status.concerns
+        if self._masters.last_refused is None:
+            concerns.pop("master", None)
+        else:
+            concerns["master"] = f"instrument master refused, an earlier one is in use: {self._masters.last_refused}"
+
+    async def _download_master(self, given: str | None, directory: Path) -> Path:
+        download = MasterDownload(self._runtime.upstream.http, given or DETAILED_URL, directory)
+        try:
+            fetched = await download.fetch()
+        except MasterUnavailable as error:
+            raise MasterRefused(str(error)) from None
+        if fetched.problem is not None:
+            self._log.warning("instrument master not refreshed, yesterday's is used", reason=fetched.problem)
+        return fetched.path
+
+    async def _start_simulator(self, stack: AsyncExitStack, snapshot: Path) -> SimulatorProcess | None:
+        feed = self._runtime.upstream.feed
+        if self._settings.feed_source != "simulator" or feed is None:
+            return None
+        simulator = SimulatorProcess(("--snapshot", str(snapshot)), self._simulator_environment())
+        stack.push_async_callback(simulator.stop)
+        address = await simulator.start()
+        feed.point_at(address.feed_url)
+        said = {"feed_url": address.feed_url, "control_url": address.control_url}
+        (self._settings.bt_data_dir / SIMULATOR_FILE).write_text(json.dumps(said), encoding="ascii")
+        return simulator
+
+    def _simulator_environment(self) -> Mapping[str, str]:
+        settings = self._settings
+        told = {
+            "BT_SIM_SEED": str(settings.bt_sim_seed),
+            "BT_SIM_RATE": str(settings.bt_sim_rate),
+            "BT_SIM_UNTRADED": str(settings.bt_sim_untraded),
+            "BT_SIM_HOURS": settings.bt_sim_hours,
+            "BT_TIMEZONE": settings.bt_timezone,
+            "BT_FEED": "simulator",
+        }
+        if settings.bt_sim_date is not None:
+            told["BT_SIM_DATE"] = settings.bt_sim_date.isoformat()
+        return {**os.environ, **told}
+
+    async def _start_tasks(self, stack: AsyncExitStack, simulator: SimulatorProcess | None) -> None:
+        runtime = self._runtime
+        runtime.publisher.start()
+        stack.callback(runtime.publisher.stop)
+        runtime.hub.start()
+        stack.callback(runtime.hub.stop)
+        stack.callback(self._keep_open_interest)
+        stack.push_async_callback(self._flush)
+        tasks = Supervisor()
+        stack.push_async_callback(tasks.stop)
+        works: list[Coroutine[Any, Any, None]] = [
+            runtime.control.run(),
+            runtime.publisher.run(),
+            runtime.hub.run(),
+            Pulse(runtime.clock, runtime.status).run(),
+            self._watch_sessions(),
+            self._announce(),
+        ]
+        if runtime.upstream.feed is not None:
+            works += [runtime.ws_manager.run(), runtime.upstream.tokens.run()]
+        if simulator is not None:
+            works.append(simulator.watch())
+        tasks.start(works)
+
+    async def _flush(self) -> None:
+        try:
+            await self._runtime.control.flush()
+        except StoreUnavailable as error:
+            self._log.warning("not everything was written before the stop", reason=error.detail)
+
+    def _keep_open_interest(self) -> None:
+        runtime = self._runtime
+        now = runtime.clock.now()
+        for segment in Segment:
+            if runtime.calendar.phase(segment, now) is not Phase.CLOSED:
+                runtime.open_interest.keep(segment, now.date())
+
+    # -- by the clock ------------------------------------------------------------------------------------------------
+
+    def _schedule(self) -> Schedule:
+        runtime = self._runtime
+        work = DailyWork(
+            end_of_day=self._end_of_day,
+            warn=self._warn_of_eod,
+            refresh_master=self._refresh_master,
+            prune_audit=self._prune_audit,
+        )
+        return Schedule(
+            runtime.clock, runtime.calendar, self._settings.eod_rule, work, runtime.clock.offset_s, self._tell_next_eod
+        )
+
+    async def _end_of_day(self, due: EndOfDay) -> int | None:
+        runtime = self._runtime
+        released = await runtime.watchlists.end_of_day(due.mark, due.at, due.exchanges)
+        if released is not None:
+            self._tell_eod(due, "done", released=released)
+        return released
+
+    def _warn_of_eod(self, due: EndOfDay) -> None:
+        self._tell_eod(due, "soon")
+
+    def _tell_eod(self, due: EndOfDay, phase: str, **more: object) -> None:
+        data: dict[str, object] = {
+            "phase": phase,
+            "at": due.at.isoformat(),
+            "exchanges": sorted(due.exchanges),
+            "keeps_watchlists": self._settings.bt_eod_keep_watchlists,
+            **more,
+        }
+        self._runtime.relay(Event("eod", self._runtime.clock.now_ms(), None, data))
+
+    def _tell_next_eod(self, schedule: Schedule) -> None:
+        due = schedule.next_eod
+        self._runtime.status.next_eod = (
+            None
+            if due is None
+            else {
+                "next": due.at.isoformat(),
+                "exchanges": sorted(due.exchanges),
+                "keeps_watchlists": self._settings.bt_eod_keep_watchlists,
+            }
+        )
+
+    async def _refresh_master(self) -> None:
+        try:
+            await self._load_instruments()
+        except TerminalError as error:
+            self._runtime.status.concerns["master"] = f"instrument master not refreshed: {error.detail}"
+            return
+        self._runtime.control.use_universe(self._runtime.always_on())
+
+    async def _prune_audit(self) -> None:
+        before = self._runtime.clock.now() - timedelta(days=self._settings.bt_audit_days)
+        await self._runtime.store.prune_audit(before)
+
+    async def _watch_sessions(self) -> None:
+        while True:
+            await asyncio.sleep(SESSION_LOOK_S)
+            self._runtime.sessions.look()
+
+    async def _announce(self) -> None:
+        await asyncio.sleep(LISTENING_AFTER_S)
+        url = f"http://{self._settings.bt_host}:{self._settings.bt_port}"
+        whose = {
+            "simulator": "SIMULATED exchange: no Dhan credentials are set",
+            "dhan": "live through DhanHQ",
+            "off": "no feed",
+        }[self._settings.feed_source]
+        self._log.info(f"{url}  ({whose})")
+        self._log.info("Backend ready!")
+
+    def _secrets(self) -> list[str]:
+        settings = self._settings
+        wrapped = (
+            settings.dhan_access_token,
+            settings.dhan_pin,
+            settings.dhan_totp_secret,
+            settings.bt_secret_key,
+        )
+        return [secret.get_secret_value() for secret in wrapped if secret is not None]
+
+
+class Supervisor:
+    """Runs the service's tasks in one group; one that fails ends the process, because restart is recovery."""
+
+    def __init__(self) -> None:
+        self._main: asyncio.Task[None] | None = None
+        self._log = structlog.get_logger("service")
+
+    def start(self, works: Sequence[Coroutine[Any, Any, None]]) -> None:
+        self._main = asyncio.ensure_future(self._run(works))
+
+    async def stop(self) -> None:
+        if self._main is not None:
+            self._main.cancel()
+            await asyncio.wait([self._main])
+
+    async def _run(self, works: Sequence[Coroutine[Any, Any, None]]) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for work in works:
+                    group.create_task(work)
+        except* Exception as failed:
+            self._log.exception("a task failed: the process ends, restart is recovery", exc_info=failed)
+            signal.raise_signal(signal.SIGTERM)

@@ -1,0 +1,81 @@
+"""``uvicorn app.main:app``. Importing opens nothing; the service is built and started by the lifespan."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.routing import Mount, WebSocketRoute
+
+from app.core.errors import TerminalError
+from app.lifecycle.hooks import running
+from app.rest.market_api_v2 import create_api
+from app.runtime import build
+from app.settings import Settings, SettingsError, load_settings
+
+STREAM_PATH = "/api/v2/stream"
+
+
+class Terminal(FastAPI):
+    """The application. While it runs, one mounted API stands over one runtime; each start builds its own."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            send = _in_one_line(send)
+        await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """The mounted API's document."""
+        for route in self.router.routes:
+            if isinstance(route, Mount) and isinstance(route.app, FastAPI):
+                return route.app.openapi()
+        return super().openapi()
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """An application over ``settings``, by default those of the environment.
+
+    Raises:
+        SettingsError: a setting is bad; only where none were given.
+    """
+    told = settings or load_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        runtime = build(told)
+        async with running(runtime):
+            api = create_api(runtime.services)
+            routes = [WebSocketRoute(STREAM_PATH, runtime.stream), Mount("", app=api)]
+            app.router.routes.extend(routes)
+            try:
+                yield
+            finally:
+                for route in routes:
+                    app.router.routes.remove(route)
+
+    return Terminal(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+
+
+def _in_one_line(send: Any) -> Any:
+    """A start that fails for a reason we know is told in one line; the traceback is for the unexpected."""
+
+    async def send_short(message: Any) -> None:
+        error = sys.exc_info()[1]
+        if message["type"] == "lifespan.startup.failed" and isinstance(error, TerminalError | OSError | RuntimeError):
+            message = {**message, "message": f"cannot start: {error}"}
+        await send(message)
+
+    return send_short
+
+
+def _app_of_environment() -> FastAPI:
+    try:
+        return create_app()
+    except SettingsError as error:
+        sys.exit(f"bt: {error}")
+
+
+app = _app_of_environment()

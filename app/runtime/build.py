@@ -1,0 +1,346 @@
+"""Builds every owner and adapter from settings. Opens nothing: starting is the lifecycle's work."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+
+from app.bus.memory import MemoryBus
+from app.bus.nats import NatsBus
+from app.core.eod import MAIN_SEGMENT
+from app.core.errors import TerminalError
+from app.core.instruments import Instrument
+from app.core.sessions import Calendar
+from app.dhan.limits import DHAN_LIMITS
+from app.market.always_on import TierB
+from app.market.atm_engine import ATMEngine
+from app.market.chain_view import ChainView
+from app.market.control import Control
+from app.market.events import Event, Notify
+from app.market.facts import StateReader
+from app.market.instrument_master.registry import InstrumentRegistry
+from app.market.journal import Journal
+from app.market.legs import LegFinder
+from app.market.live_prices import LivePrices
+from app.market.session_watch import SessionWatch
+from app.market.subscription_manager import SubscriptionManager
+from app.market.tiers import AlwaysOn, Universe, always_on, parse_universe
+from app.market.watchlist_manager import Desk as ListDesk
+from app.market.watchlist_manager import WatchlistManager
+from app.market.ws_manager import WebSocketManager
+from app.ports.bus import Bus
+from app.ports.clock import ShiftedClock
+from app.ports.store import Store
+from app.rest.auth import Authenticator
+from app.rest.chain_quotes import DeskQuotes
+from app.rest.services import Gauges, Readiness, Services
+from app.rest.status import StatusTeller
+from app.rest.stream_ws import StreamEndpoint, StreamSettings
+from app.runtime.open_interest import OpenInterestBook
+from app.runtime.places import calendar_of, clock_of, secret_key_of
+from app.runtime.upstream import Upstream, build_hooks, build_policy, build_upstream
+from app.settings import Settings
+from app.storage.memory_store import MemoryStore
+from app.storage.sql_store import SqlStore
+from app.stream.desk import Desk as ChainDesk
+from app.stream.face import Face
+from app.stream.hub import Hub
+from app.stream.opener import Opener
+from app.stream.publisher import Publisher, PublisherSettings
+
+
+@dataclass(slots=True)
+class Status:
+    """What the lifecycle tells the edges: set at start and stop, read by health and metrics."""
+
+    waiting_for: list[str] = field(default_factory=lambda: ["start"])
+    concerns: dict[str, str] = field(default_factory=dict)
+    master_refused: str | None = None
+    next_eod: Mapping[str, object] | None = None
+    scheduler: object | None = None
+    loop_lag_ms: float = 0.0
+    loop_lag_max_ms: float = 0.0
+    gc_pause_max_ms: float = 0.0
+
+
+class Relay:
+    """Carries notices from owners that are built first to the publisher, which is built last."""
+
+    def __init__(self) -> None:
+        self.deliver: Notify = _nobody
+
+    def __call__(self, event: Event) -> None:
+        self.deliver(event)
+
+
+def _nobody(event: Event) -> None:
+    """Nobody listens yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """The owners of state."""
+
+    board: LivePrices
+    registry: InstrumentRegistry
+    engine: ATMEngine
+    subscriptions: SubscriptionManager
+    ws_manager: WebSocketManager
+    journal: Journal
+    watchlists: WatchlistManager
+    control: Control
+    states: StateReader
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Everything one service consists of."""
+
+    settings: Settings
+    clock: ShiftedClock
+    calendar: Calendar
+    store: Store
+    bus: Bus
+    upstream: Upstream
+    market: Market
+    sessions: SessionWatch
+    open_interest: OpenInterestBook
+    publisher: Publisher
+    hub: Hub
+    stream: StreamEndpoint
+    services: Services
+    universe: Universe
+    status: Status
+    relay: Relay
+
+    @property
+    def registry(self) -> InstrumentRegistry:
+        return self.market.registry
+
+    @property
+    def ws_manager(self) -> WebSocketManager:
+        return self.market.ws_manager
+
+    @property
+    def board(self) -> LivePrices:
+        return self.market.board
+
+    @property
+    def subscriptions(self) -> SubscriptionManager:
+        return self.market.subscriptions
+
+    @property
+    def watchlists(self) -> WatchlistManager:
+        return self.market.watchlists
+
+    @property
+    def engine(self) -> ATMEngine:
+        return self.market.engine
+
+    @property
+    def control(self) -> Control:
+        return self.market.control
+
+    def always_on(self) -> AlwaysOn:
+        """Today's always-on universe by the master in use."""
+        return always_on(self.universe, self.registry, self.clock.now().date())
+
+
+def build(settings: Settings, *, in_memory: bool = False) -> Runtime:
+    """Call every constructor; ``in_memory`` stores in memory and never opens a socket."""
+    clock, calendar = clock_of(settings), calendar_of(settings)
+    key = "in memory" if in_memory else secret_key_of(settings)
+    store: Store = MemoryStore(clock) if in_memory else SqlStore(settings.bt_database_url, clock)
+    board = LivePrices(connections=DHAN_LIMITS.connections)
+    upstream = build_upstream(settings, board.buffers, clock, key)
+    relay = Relay()
+    market = _build_market(settings, clock, calendar, store, board, upstream, relay)
+    bus = _build_bus(settings)
+    face = Face(board, market.states, clock)
+    desk = ChainDesk(ChainView(market.registry, market.engine, board, calendar), face, clock)
+    teller = StatusTeller(market.subscriptions, market.ws_manager, market.states, board, clock)
+    opener = Opener(
+        market.registry,
+        market.engine,
+        board,
+        face,
+        desk,
+        watchlist=lambda user_id: _watchlist_rows(market, user_id),
+        status=teller.status,
+    )
+    publisher = Publisher(
+        board,
+        face,
+        desk,
+        opener,
+        bus,
+        clock,
+        PublisherSettings(int(clock.now().timestamp() - clock.offset_s), settings.bt_publish_interval_ms / 1000),
+        show=market.watchlists.touch_shown,
+    )
+    relay.deliver = publisher.notify
+    hub = Hub(bus, clock, opener.check, wide=settings.bt_nats_url is None)
+    status = Status()
+    authenticator = Authenticator(store, clock, key, settings.bt_auth)
+    stream = StreamEndpoint(hub, authenticator, clock, StreamSettings(stalled_s=settings.bt_stalled_client_s))
+    services = Services(
+        clock=clock,
+        calendar=calendar,
+        registry=market.registry,
+        board=board,
+        atm=market.engine,
+        subscriptions=market.subscriptions,
+        watchlists=market.watchlists,
+        pool=market.ws_manager,
+        control=market.control,
+        states=market.states,
+        status=teller,
+        store=store,
+        authenticator=authenticator,
+        chain_quotes=DeskQuotes(desk, face, market.registry, clock),
+        registry_admin=lambda: _registry_admin(market.registry, status),
+        readiness=lambda: Readiness(not status.waiting_for, tuple(status.waiting_for)),
+        connections=0 if upstream.feed is None else DHAN_LIMITS.connections,
+        gauges=lambda: _gauges(status, hub, publisher, stream, bus),
+        concerns=lambda: tuple(status.concerns.values()),
+        badges=lambda: _badges(settings, calendar, clock, status),
+        versions=_versions(),
+    )
+    oi_book = OpenInterestBook(settings.bt_data_dir, board, market.registry, lambda: clock.now().date())
+    return Runtime(
+        settings=settings,
+        clock=clock,
+        calendar=calendar,
+        store=store,
+        bus=bus,
+        upstream=upstream,
+        market=market,
+        sessions=SessionWatch(board, calendar, clock, relay, oi_book.keep),
+        open_interest=oi_book,
+        publisher=publisher,
+        hub=hub,
+        stream=stream,
+        services=services,
+        universe=parse_universe(_universe_text(settings)),
+        status=status,
+        relay=relay,
+    )
+
+
+def _build_market(
+    settings: Settings,
+    clock: ShiftedClock,
+    calendar: Calendar,
+    store: Store,
+    board: LivePrices,
+    upstream: Upstream,
+    notify: Notify,
+) -> Market:
+    registry = InstrumentRegistry(lambda: clock.now().date())
+    pool = WebSocketManager(
+        board,
+        upstream.feed,
+        DHAN_LIMITS,
+        calendar,
+        clock,
+        random.Random(),  # noqa: S311 - jitter of retries
+        policy=build_policy(settings),
+        hooks=build_hooks(settings, upstream.tokens.renew, notify),
+    )
+    subscriptions = SubscriptionManager(registry, pool, DHAN_LIMITS, clock, linger_s=settings.bt_linger_s)
+    pool.bind(subscriptions)
+    engine = ATMEngine(registry, clock)
+    finder = LegFinder(registry, engine, board)
+    journal = Journal(subscriptions, clock, pool.ws_id)
+    desk = ListDesk(subscriptions, engine, finder, journal, store, calendar, clock, notify)
+    watchlists = WatchlistManager(desk, keep_at_end_of_day=settings.bt_eod_keep_watchlists)
+    tier_b = TierB(registry, engine, finder, board, subscriptions, journal, clock, notify)
+    return Market(
+        board=board,
+        registry=registry,
+        engine=engine,
+        subscriptions=subscriptions,
+        ws_manager=pool,
+        journal=journal,
+        watchlists=watchlists,
+        control=Control(tier_b, watchlists, subscriptions, pool, journal, clock),
+        states=StateReader(board, pool, subscriptions, calendar, clock),
+    )
+
+
+def _build_bus(settings: Settings) -> Bus:
+    if settings.bt_nats_url is None:
+        return MemoryBus()
+    return NatsBus(settings.bt_nats_url, random.Random())  # noqa: S311 - jitter of retries
+
+
+def _universe_text(settings: Settings) -> str:
+    if settings.bt_tier_b is None:
+        return (files("app.market") / "tier_b.toml").read_text("utf-8")
+    try:
+        return settings.bt_tier_b.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TerminalError(f"BT_TIER_B was {str(settings.bt_tier_b)!r}: {error}") from None
+
+
+def _watchlist_rows(market: Market, user_id: int) -> Mapping[str, Instrument]:
+    """The rows of a user's list on the stream: every leg, and the underlying of each chain."""
+    rows: dict[str, Instrument] = {}
+    for entry in market.watchlists.book.of_user(user_id):
+        if entry.window is not None:
+            spot = market.registry.spot_of(entry.row.symbol, entry.row.expiry, entry.row.exchange)
+            rows.update({} if spot is None else {spot.token: spot})
+        rows.update((leg.token, leg) for leg in entry.legs)
+    return rows
+
+
+def _registry_admin(registry: InstrumentRegistry, status: Status) -> Mapping[str, object]:
+    report = registry.report.as_dict() if registry.report else {}
+    return {**report, "last_refused": status.master_refused}
+
+
+def _gauges(status: Status, hub: Hub, publisher: Publisher, stream: StreamEndpoint, bus: Bus) -> Gauges:
+    return Gauges(
+        stream_clients=hub.clients,
+        stream_messages=publisher.messages,
+        stream_closed_slow=stream.stalled,
+        bus_dropped=bus.dropped,
+        loop_lag_ms=status.loop_lag_ms,
+        loop_lag_max_ms=status.loop_lag_max_ms,
+        gc_pause_max_ms=status.gc_pause_max_ms,
+    )
+
+
+def _badges(settings: Settings, calendar: Calendar, clock: ShiftedClock, status: Status) -> Mapping[str, object]:
+    """Whose prices these are, whether the markets are open, and when Tier A leaves."""
+    now = clock.now()
+    market = {}
+    for exchange, segment in MAIN_SEGMENT.items():
+        change = calendar.next_change(segment, now)
+        market[str(exchange)] = {
+            "phase": str(calendar.phase(segment, now)),
+            "next_change": change.isoformat() if change else None,
+        }
+    is_simulated = settings.feed_source == "simulator"
+    return {
+        "feed": {"source": settings.feed_source, "simulated": is_simulated, "hours": settings.bt_sim_hours},
+        "market": market,
+        "eod": status.next_eod,
+    }
+
+
+def _versions() -> Mapping[str, str]:
+    try:
+        return {"service": version("broking-terminal")}
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return {"service": "source"}
+
+
+def build_in_memory() -> Runtime:
+    """A service for the doors where none runs: memory store, no sockets, the generated master on the document's day."""
+    from app.runtime.in_memory import started_in_memory
+
+    return started_in_memory()

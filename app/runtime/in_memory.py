@@ -1,0 +1,36 @@
+"""The service behind the doors where none runs: memory store, no sockets, the generated master."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from pathlib import Path
+
+from app.core.errors import MasterRefused
+from app.ports.store import StoredState
+from app.runtime.build import Runtime, build
+from app.runtime.masters import MasterPlan, MasterSource
+from app.settings import load_settings
+
+DOCUMENT_DAY = date(2026, 2, 3)  # the day of the user's document: its literal examples are listed then
+
+
+def started_in_memory() -> Runtime:
+    """Build it, load its instruments and let it take wishes. Blocks while a master is made for the first time."""
+    told = load_settings()
+    settings = told.model_copy(update={"bt_feed": "off", "bt_sim_date": told.bt_sim_date or DOCUMENT_DAY})
+    runtime = build(settings, in_memory=True)
+    plan = MasterPlan(settings.bt_data_dir / "master", settings.bt_instrument_master, True, settings.bt_sim_seed)
+    source = MasterSource(plan, _no_download)
+    with ThreadPoolExecutor(1) as helper:  # whoever knocks may have an event loop of their own
+        path = helper.submit(asyncio.run, source.snapshot(runtime.clock.now().date())).result()
+        helper.submit(asyncio.run, runtime.store.start()).result()
+    runtime.registry.load(path)
+    runtime.control.start(StoredState(), runtime.always_on())
+    runtime.status.waiting_for.clear()
+    return runtime
+
+
+async def _no_download(given: str | None, _directory: Path) -> Path:
+    raise MasterRefused(f"a service in memory opens no socket: download {given} first and give its path")

@@ -1,0 +1,75 @@
+"""Keeps the last open interest of a session on disk: the baseline of ``oi_change`` (contract, rule 11).
+
+Contracts are named by token, because the exchange gives ids of expired contracts to others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import orjson
+import structlog
+
+from app.core.errors import InstrumentUnknown
+from app.core.ids import InstrumentKey, Segment
+from app.market.instrument_master.registry import InstrumentRegistry
+from app.market.live_prices import LivePrices, OiBasis, PreviousOi
+
+FOLDER = "open-interest"
+FILES_KEPT_PER_SEGMENT = 5
+
+
+class OpenInterestBook:
+    """One small file per segment and session day."""
+
+    def __init__(
+        self, directory: Path, board: LivePrices, registry: InstrumentRegistry, today: Callable[[], date]
+    ) -> None:
+        self._folder = directory / FOLDER
+        self._board = board
+        self._registry = registry
+        self._today = today
+
+    def keep(self, segment: Segment, day: date) -> None:
+        """Write what the segment's instruments stand at; called when the day's session is over and at the stop."""
+        known = self._board.open_interest(segment)
+        by_token = {each.token: oi for key, oi in known.items() if (each := self._registry.get(key))}
+        if not by_token:
+            return
+        try:
+            self._write(self._folder / f"{segment.name}-{day.isoformat()}.json", by_token)
+        except OSError as error:
+            structlog.get_logger("open_interest").warning("not kept", segment=segment.name, error=str(error))
+
+    def load(self) -> None:
+        """Hand the newest file of an earlier day to the board, segment by segment."""
+        found: dict[InstrumentKey, PreviousOi] = {}
+        for segment in Segment:
+            for path in reversed(self._files(segment)):
+                if path.stem.removeprefix(f"{segment.name}-") < self._today().isoformat():
+                    found.update(self._read(path))
+                    break
+        self._board.set_previous_oi(found)
+
+    def _write(self, path: Path, by_token: dict[str, int]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_bytes(orjson.dumps(by_token))
+        part.replace(path)
+        segment = Segment[path.stem.split("-")[0]]
+        for old in self._files(segment)[:-FILES_KEPT_PER_SEGMENT]:
+            old.unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> dict[InstrumentKey, PreviousOi]:
+        found: dict[InstrumentKey, PreviousOi] = {}
+        with contextlib.suppress(OSError, orjson.JSONDecodeError):
+            for token, oi in orjson.loads(path.read_bytes()).items():
+                with contextlib.suppress(InstrumentUnknown):
+                    found[self._registry.by_token(token).key] = PreviousOi(int(oi), OiBasis.PREVIOUS_SESSION)
+        return found
+
+    def _files(self, segment: Segment) -> list[Path]:
+        return sorted(self._folder.glob(f"{segment.name}-*.json"))

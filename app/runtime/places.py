@@ -1,0 +1,45 @@
+"""What settings mean: the clock, the calendar, the secret key."""
+
+from __future__ import annotations
+
+import secrets
+from importlib.resources import files
+
+from app.core.sessions import Calendar, parse_exchange_days
+from app.ports.clock import ShiftedClock
+from app.settings import Settings
+
+KEY_FILE = "secret.key"
+
+
+def clock_of(settings: Settings) -> ShiftedClock:
+    """The service's clock: the machine's, on the day that ``BT_SIM_DATE`` names."""
+    return ShiftedClock(settings.zone, settings.bt_sim_date)
+
+
+def calendar_of(settings: Settings) -> Calendar:
+    """The exchanges' calendar, or the simulator's own that never closes."""
+    if settings.all_hours:
+        return Calendar([], settings.zone, always_open=True)
+    folder = files("app.core") / "calendars"
+    return Calendar([parse_exchange_days(each.read_text("utf-8")) for each in folder.iterdir()], settings.zone)
+
+
+def secret_key_of(settings: Settings) -> str:
+    """``BT_SECRET_KEY``, else the key of this data directory, made on first use and readable by its owner only."""
+    if settings.bt_secret_key is not None:
+        return settings.bt_secret_key.get_secret_value()
+    path = settings.bt_data_dir / KEY_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(path, "x", encoding="ascii", opener=_private) as file:
+            file.write(secrets.token_urlsafe(48))
+    except FileExistsError:
+        pass
+    return path.read_text("ascii").strip()
+
+
+def _private(path: str, flags: int) -> int:
+    import os
+
+    return os.open(path, flags, 0o600)

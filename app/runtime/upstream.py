@@ -1,0 +1,120 @@
+"""Builds the feed: whose socket, with which credentials, and what the pool asks of others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from app.dhan.credentials import Token, TokenSource, TokenVault, TotpMinter, static_token
+from app.dhan.live_feed import DhanFeed
+from app.market.events import Notify
+from app.market.pool import PoolHooks
+from app.market.pool_policy import PoolPolicy
+from app.ports.clock import Clock
+from app.ports.feed import Feed, FeedClosed, FeedConnection, Retry, TickBuffers
+from app.settings import Settings
+
+SIMULATOR_CLIENT, SIMULATOR_TOKEN = "simulated", "simulated"
+HTTP_TIMEOUT_S = 30.0
+TOKEN_FILE, COOLDOWN_FILE = "broker-token", "feed-cooldown.json"
+
+
+@dataclass(slots=True)
+class Upstream:
+    """The feed's adapter and its helpers; ``simulator_url`` is filled in when the child process has said it."""
+
+    http: httpx.AsyncClient
+    tokens: TokenSource
+    feed: LateFeed | None
+    simulator_control_url: str | None = None
+
+
+class LateFeed:
+    """A feed whose address may be known only after the simulator's child process has started."""
+
+    def __init__(self, make: Callable[[str], Feed], url: str | None) -> None:
+        self._make = make
+        self._feed = None if url is None else make(url)
+
+    def point_at(self, url: str) -> None:
+        self._feed = self._make(url)
+
+    async def connect(self, index: int) -> FeedConnection:
+        if self._feed is None:
+            raise FeedClosed("the simulator has not started yet", retry=Retry.BACKOFF)
+        return await self._feed.connect(index)
+
+
+def build_upstream(settings: Settings, buffers: TickBuffers, clock: Clock, secret_key: str) -> Upstream:
+    """No socket is opened here."""
+    http = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S)
+    tokens = _token_source(settings, clock, http, secret_key)
+    if settings.feed_source == "off":
+        return Upstream(http, tokens, None)
+    url = settings.dhan_feed_url if settings.feed_source == "dhan" else None
+    return Upstream(http, tokens, LateFeed(lambda at: DhanFeed(buffers, at, tokens, clock), url))
+
+
+def build_policy(settings: Settings) -> PoolPolicy:
+    """The named policy settings of the contract's rule 13."""
+    return PoolPolicy(
+        watchdog_s=settings.bt_watchdog_s,
+        backoff_base_s=settings.bt_backoff_base_s,
+        backoff_cap_s=settings.bt_backoff_cap_s,
+        healthy_s=settings.bt_healthy_after_s,
+        fewer_sockets_s=settings.bt_code_805_delay_s,
+        slowly_s=settings.bt_code_806_delay_s,
+        rate_limit_s=settings.bt_http_429_delay_s,
+        rate_limit_cap_s=settings.bt_http_429_delay_max_s,
+    )
+
+
+def build_hooks(settings: Settings, renew: Callable[[], Awaitable[bool]], notify: Notify) -> PoolHooks:
+    path = settings.bt_data_dir / COOLDOWN_FILE
+    return PoolHooks(
+        renew_token=renew,
+        remember_cooldown=lambda until_ms: _remember_cooldown(path, until_ms),
+        cooldown_until_ms=_remembered_cooldown(path) if settings.feed_source == "dhan" else 0,
+        notify=notify,
+    )
+
+
+def _token_source(settings: Settings, clock: Clock, http: httpx.AsyncClient, secret_key: str) -> TokenSource:
+    if settings.feed_source != "dhan" or settings.dhan_client_id is None:
+        return TokenSource(SIMULATOR_CLIENT, clock, token=static_token(SIMULATOR_TOKEN))
+    minter = None
+    if settings.dhan_pin is not None and settings.dhan_totp_secret is not None:
+        minter = TotpMinter(
+            http,
+            settings.dhan_auth_url,
+            settings.dhan_client_id,
+            settings.dhan_pin.get_secret_value(),
+            settings.dhan_totp_secret.get_secret_value(),
+            clock,
+        )
+    vault = TokenVault(settings.bt_data_dir / TOKEN_FILE, hashlib.sha256(f"vault:{secret_key}".encode()).digest())
+    token: Token | None = None
+    if settings.dhan_access_token is not None:
+        token = static_token(settings.dhan_access_token.get_secret_value())
+    elif minter is not None:
+        token = vault.load()
+    return TokenSource(settings.dhan_client_id, clock, token=token, minter=minter, on_new=vault.save)
+
+
+def _remember_cooldown(path: Path, until_ms: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({"until_ms": until_ms}), encoding="ascii")
+    part.replace(path)
+
+
+def _remembered_cooldown(path: Path) -> int:
+    try:
+        return int(json.loads(path.read_text("ascii"))["until_ms"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
