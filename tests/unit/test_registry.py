@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
-from app.core.errors import ExpiryUnknown, InstrumentUnknown
+from app.core.errors import ExpiryUnknown, InstrumentUnknown, MasterRefused
 from app.core.ids import Exchange, InstrumentKey, InstrumentKind, OptionType, Segment
 from app.market.instrument_master.ladder import strike_step
 from app.market.instrument_master.registry import InstrumentRegistry
-from tests.masters import SMALL_DAY, small_registry
+from tests.masters import SMALL, SMALL_DAY, small_registry
 
 
 @pytest.fixture(scope="module")
@@ -279,14 +279,34 @@ def test_what_is_over_is_not_listed_any_more(tmp_path: Path) -> None:
         registry.by_token("GOLD_05FEB2026_FUT")
 
 
+def test_loads_a_csv_as_well_and_the_same_again(tmp_path: Path) -> None:
+    registry = InstrumentRegistry(lambda: SMALL_DAY)
+    with pytest.raises(MasterRefused, match="name one"):
+        registry.load()
+    assert registry.load(SMALL).in_use == 94
+    assert registry.load().in_use == 94
+    assert registry.revision == 2
+    (tmp_path / "bad.csv").write_text("EXCH_ID,SEGMENT\n")
+    with pytest.raises(MasterRefused, match="columns missing: SECURITY_ID"):
+        registry.load(tmp_path / "bad.csv")
+    with pytest.raises(MasterRefused, match="cannot be read"):
+        registry.load(tmp_path / "none.csv")
+    assert registry.by_token("INFY_EQ").name == "Infosys"
+
+
 def test_the_door_opens_only_when_used() -> None:
     from app.core import current
     from app.market.instrument_master import registry as module
     from app.market.registry import REGISTRY
     from app.market.registry import InstrumentRegistry as short
 
+    class Clock:
+        def now(self) -> datetime:
+            return datetime(2026, 2, 3, 10, tzinfo=UTC)
+
     class Runtime:
-        registry = InstrumentRegistry(lambda: SMALL_DAY)
+        registry = InstrumentRegistry()
+        clock = Clock()
 
     assert module.REGISTRY is REGISTRY
     assert short is InstrumentRegistry
@@ -296,5 +316,7 @@ def test_the_door_opens_only_when_used() -> None:
     try:
         assert REGISTRY.revision == 0
         assert REGISTRY.search("NIFTY") == []
+        assert REGISTRY.load(SMALL).day == SMALL_DAY
+        assert REGISTRY.get_strike_step("RELIANCE") == 20.0
     finally:
         current.leave(runtime)

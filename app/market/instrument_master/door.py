@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Any, cast
 
 from app.core import current
 
 if TYPE_CHECKING:
     from app.market.instrument_master.registry import InstrumentRegistry
+
+
+def service_today() -> date:
+    """The day by the clock of the running service."""
+    today: date = current.runtime().clock.now().date()
+    return today
 
 
 class _Door:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from app.core.errors import ExpiryUnknown, InstrumentUnknown
+from app.core.errors import ExpiryUnknown, InstrumentUnknown, MasterRefused
 from app.core.ids import (
     Exchange,
     InstrumentKey,
@@ -23,12 +23,12 @@ from app.core.ids import (
     parse_key,
 )
 from app.core.instruments import Instrument
-from app.market.instrument_master.door import REGISTRY
+from app.market.instrument_master.convert import map_master
+from app.market.instrument_master.door import REGISTRY, service_today
 from app.market.instrument_master.ladder import Ladder, strike_step
 from app.market.instrument_master.layout import CALL, Itype
 from app.market.instrument_master.report import RegistryReport
 from app.market.instrument_master.search import SearchHit, SearchIndex
-from app.market.instrument_master.snapshot import map_columns
 from app.market.instrument_master.symbols import Lists
 from app.market.instrument_master.table import INDEX_OF, Group, MasterTable
 from app.market.instrument_master.tokens import TokenParts, parse_token
@@ -64,25 +64,31 @@ class SymbolInfo:
 class InstrumentRegistry:
     """OWNS the instrument universe. Every list of derivatives starts at ``today()``: what is over is not listed."""
 
-    def __init__(self, today: Callable[[], date]) -> None:
+    def __init__(self, today: Callable[[], date] = service_today) -> None:
         self._today = today
+        self._path: Path | None = None
         self._table: MasterTable | None = None
         self._search: SearchIndex | None = None
         self._ladders: OrderedDict[int, Ladder] = OrderedDict()
         self.revision = 0
         self.report: RegistryReport | None = None
 
-    def load(self, path: Path | str) -> RegistryReport:
-        """Map a finished snapshot and use it from now on.
+    def load(self, path: Path | str | None = None) -> RegistryReport:
+        """Map a finished snapshot and use it from now on; without ``path``, the one in use once more.
+
+        A CSV works too, and takes a second or two: the service itself always hands over a snapshot.
 
         Raises:
-            MasterRefused: the file is not a sound snapshot; what was in use stays.
+            MasterRefused: the file may not be used; what was in use stays.
         """
+        source = self._path if path is None else Path(path)
+        if source is None:
+            raise MasterRefused("no instrument master was loaded yet: name one")
         today = self._today()
-        table = MasterTable(map_columns(Path(path)), today)
+        table = MasterTable(map_master(source), today)
         search = SearchIndex(table)
         report = _report(table, today)
-        self._table, self._search, self.report = table, search, report
+        self._table, self._search, self.report, self._path = table, search, report, source
         self._ladders.clear()
         self.revision += 1
         return report
