@@ -36,7 +36,8 @@ class Want:
     shown: tuple[str, ...] = ()
 
     def pack(self) -> bytes:
-        return orjson.dumps({"hub": self.hub, "op": self.op, "keys": self.keys, "shown": self.shown})
+        keys = [tuple(key) for key in self.keys]
+        return orjson.dumps({"hub": self.hub, "op": self.op, "keys": keys, "shown": self.shown})
 
 
 def unpack_want(payload: bytes) -> Want:

@@ -241,7 +241,7 @@ class Hub:
             stream = self._streams[key]
             if not stream.log.head or stream.log.is_done(cursor):
                 continue
-            step = stream.log.pull(cursor) or self._pull_anew(stream, cursor)
+            step = stream.log.pull(cursor, newest=True) or self._pull_anew(stream, cursor)
             if step is None:
                 continue  # its snapshot is on the way, and will mark it
             outbox.mark(key)
@@ -250,7 +250,7 @@ class Hub:
         return []
 
     def _pull_anew(self, stream: Stream, cursor: Cursor) -> Step | None:
-        """Ask for a snapshot; in process it is here when the question has been put."""
+        """Ask for a snapshot: in process it is here once asked for. Else one that is a few steps old will do."""
         if stream.asked_s is None:
             self._ask(stream)
         return None if stream.log.is_done(cursor) else stream.log.pull(cursor)

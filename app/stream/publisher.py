@@ -27,7 +27,6 @@ from app.stream.stream_log import Part, Step, pack_step
 from app.stream.topics import RATES_HZ, Format, StreamKey, Topic, parse_topic
 
 TOP_HZ = RATES_HZ[0]
-LOOK_OVER_S = 1.0
 SLICE_S = 0.005
 HUB_SILENCE_S = 10.0
 
@@ -92,7 +91,6 @@ class Publisher:
         self._highest = {hz: first_seq(hz, settings.life_s) - 1 for hz in RATES_HZ}
         self._topic_ids = 0
         self._round = 0
-        self._looked_over_s = clock.monotonic()
         self._reader: BusSubscription | None = None
         self.messages = 0  # encoded, plain ints for the scrape
         self.bytes = 0
@@ -192,13 +190,11 @@ class Publisher:
             await asyncio.sleep(max(0.0, wait_s))
 
     def round(self) -> Generator[None, None, None]:
-        """One round, in steps of one topic each."""
+        """One round, in steps of one topic each; every tenth looks over all rows, since silence tells something too."""
         self._round += 1
-        now_s = self._clock.monotonic()
-        look_over = now_s - self._looked_over_s >= LOOK_OVER_S
+        look_over = self._round % TOP_HZ == 0
         if look_over:
-            self._looked_over_s = now_s
-            self._demand.forget_silent(now_s)
+            self._demand.forget_silent(self._clock.monotonic())
             self._close_unwanted()
             self._show(self._shown_chains())
         self._face.refresh(self._prices.take_dirty(), look_over=look_over)
@@ -209,13 +205,17 @@ class Publisher:
             if look_over:
                 held.source.reload()
             for rate in list(held.classes.values()):
-                if self._is_due(name, rate.hz) and held.source.is_touched(rate.seen_round):
+                if self._is_due(name, rate.hz) and self._may_differ(held, rate):
                     self._step(held, rate)
             yield
 
     def _is_due(self, name: str, hz: int) -> bool:
         every = TOP_HZ // hz
         return (self._round + zlib.crc32(name.encode())) % every == 0
+
+    def _may_differ(self, held: OpenTopic, rate: RateClass) -> bool:
+        has_other_rows = rate.sequence.generation != held.source.labels.generation
+        return has_other_rows or held.source.is_touched(rate.seen_round)
 
     def _shown_chains(self) -> list[ChainId]:
         found = []

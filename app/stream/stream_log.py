@@ -103,7 +103,7 @@ class StreamLog:
     @property
     def has_fresh_snapshot(self) -> bool:
         """Whether a reader that needs a snapshot can be served without asking for one."""
-        return self._snapshot is not None and self._reaches_head(self._snapshot)
+        return self._snapshot is not None and self._reaches_head(self._snapshot, LAG_MAX - 1)
 
     def has(self, seq: int) -> bool:
         """Whether the step with that number is still here."""
@@ -122,21 +122,22 @@ class StreamLog:
     def is_done(self, cursor: Cursor) -> bool:
         return cursor.next_seq == self.head + 1
 
-    def pull(self, cursor: Cursor) -> Step | None:
+    def pull(self, cursor: Cursor, *, newest: bool = False) -> Step | None:
         """The next message for this reader, moving its cursor; None if a snapshot is needed and none is fresh enough.
 
-        Call only while not :meth:`is_done`.
+        ``newest``: a snapshot of the newest step only, none with a few steps after it. Call only while not
+        :meth:`is_done`.
         """
         lag = self.head - cursor.next_seq + 1
         if self.has(cursor.next_seq) and (lag <= LAG_MAX or cursor.next_seq <= cursor.patient_until):
             step = self._steps[cursor.next_seq - self._steps[0].seq]
-        elif self._snapshot is not None and self.has_fresh_snapshot:
+        elif self._snapshot is not None and self._reaches_head(self._snapshot, 0 if newest else LAG_MAX - 1):
             step = self._snapshot
         else:
             return None
         cursor.next_seq = step.seq + 1
         return step
 
-    def _reaches_head(self, snapshot: Step) -> bool:
+    def _reaches_head(self, snapshot: Step, behind_max: int) -> bool:
         behind = self.head - snapshot.seq
-        return behind == 0 or (behind < LAG_MAX and self.has(snapshot.seq + 1))
+        return behind == 0 or (behind <= behind_max and self.has(snapshot.seq + 1))

@@ -1,0 +1,306 @@
+"""The stream over a real server and a real WebSocket client: protocol, rights, hostile input, clients that stall."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+import uvicorn
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from app.market.events import Event
+from app.ports.store import Role
+from app.rest.auth import Authenticator, AuthMode
+from app.rest.stream_ws import BINARY_PROTOCOL, StreamEndpoint, StreamSettings
+from app.storage.memory_store import MemoryStore
+from tests.binary_frames import read_frame
+from tests.stream_world import IST, RELIANCE, Mirror, World
+
+QUOTE = "quotes:RELIANCE_EQ"
+CHAIN = "chain:NIFTY:26FEB2026"
+
+
+class WallClock:
+    def now_ms(self) -> int:
+        return int(time.time() * 1000)
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(time.time(), IST)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Service:
+    """One uvicorn with the stream in it, on a free port."""
+
+    def __init__(self, mode: AuthMode = "auto", **settings: Any) -> None:
+        self.world = World(clock=WallClock())
+        self.store = MemoryStore(self.world.clock)
+        self.authenticator = Authenticator(self.store, self.world.clock, "x" * 40, mode)
+        self.endpoint = StreamEndpoint(
+            self.world.hub, self.authenticator, self.world.clock, StreamSettings(**settings)
+        )  # fmt: skip
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/api/v2/stream"
+
+    async def __aenter__(self) -> Service:
+        await self.store.start()
+        await self.world.bus.start()
+        self.world.start()
+        self.world.books.subscribe(RELIANCE)
+        self.world.tick(RELIANCE, 2641.5)
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.port = listening.getsockname()[1]
+        config = uvicorn.Config(
+            self.endpoint, lifespan="off", log_level="critical", ws_per_message_deflate=False, ws_ping_interval=None
+        )
+        self._server = uvicorn.Server(config)
+        self._serving = asyncio.create_task(self._server.serve([listening]))
+        self._rounds = [
+            asyncio.create_task(endless) for endless in (self.world.publisher.run(), self.world.hub.run())
+        ]  # fmt: skip
+        for _ in range(500):
+            if self._server.started:
+                break
+            await asyncio.sleep(0.01)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        await self._serving
+        for endless in self._rounds:
+            endless.cancel()
+        ended = await asyncio.gather(*self._rounds, return_exceptions=True)
+        assert all(isinstance(end, asyncio.CancelledError) for end in ended), ended
+
+    async def token(self, name: str, role: Role) -> str:
+        user = await self.store.add_user(name, role, "")
+        return self.authenticator.issue(user).access_token
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    async with Service() as started:
+        yield started
+
+
+async def say(socket: ClientConnection, **message: Any) -> None:
+    await socket.send(json.dumps(message))
+
+
+async def hear(socket: ClientConnection) -> dict[str, Any]:
+    message = json.loads(await asyncio.wait_for(socket.recv(), 10))
+    assert isinstance(message, dict)
+    return message
+
+
+async def hear_until(socket: ClientConnection, **wanted: Any) -> dict[str, Any]:
+    while True:
+        message = await hear(socket)
+        if all(message.get(name) == value for name, value in wanted.items()):
+            return message
+
+
+async def test_snapshot_comes_first_and_deltas_follow_by_one(service: Service) -> None:
+    async with connect(service.url) as client:
+        await say(client, op="subscribe", topics=[QUOTE], max_rate_hz=10)
+        first = await hear(client)
+        assert (first["type"], first["topic"]) == ("snapshot", QUOTE)
+        assert first["data"]["rows"]["RELIANCE_EQ"]["ltp"] == 2641.5
+        mirror = Mirror()
+        mirror.take(first)
+        for place in range(5):
+            service.world.tick(RELIANCE, 2650.0 + place)
+            delta = await hear(client)
+            assert delta["seq"] == mirror.seq + 1
+            mirror.take(delta)
+        assert mirror.data["rows"]["RELIANCE_EQ"]["ltp"] == 2654.0
+
+
+async def test_ping_unsubscribe_and_silence(service: Service) -> None:
+    async with connect(service.url) as client:
+        await say(client, op="ping")
+        assert (await hear(client))["type"] == "pong"
+        await say(client, op="subscribe", topics=[QUOTE])
+        await hear(client)
+        await say(client, op="unsubscribe", topics=[QUOTE])
+        assert (await hear_until(client, type="unsubscribed"))["topics"] == [QUOTE]
+        service.world.tick(RELIANCE, 2700.0)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(client.recv(), 0.4)
+
+
+async def test_resume_over_a_new_connection(service: Service) -> None:
+    async with connect(service.url) as client:
+        await say(client, op="subscribe", topics=[QUOTE], max_rate_hz=10)
+        seq = (await hear(client))["seq"]
+    service.world.tick(RELIANCE, 2660.0)
+    await asyncio.sleep(0.3)
+    async with connect(service.url) as client:
+        await say(client, op="resume", topic=QUOTE, seq=seq)
+        missed = await hear(client)
+        assert (missed["type"], missed["seq"]) == ("delta", seq + 1)
+        await say(client, op="resume", topic=QUOTE, seq=12345)
+        assert (await hear_until(client, type="snapshot"))["data"]["rows"]["RELIANCE_EQ"]["ltp"] == 2660.0
+
+
+async def test_binary_columns_by_subprotocol(service: Service) -> None:
+    async with connect(service.url, subprotocols=[Subprotocol(BINARY_PROTOCOL)]) as client:
+        assert client.subprotocol == BINARY_PROTOCOL
+        await say(client, op="subscribe", topics=[QUOTE, "depth:RELIANCE_EQ"], max_rate_hz=10)
+        dictionary = await hear(client)
+        assert dictionary["type"] == "dictionary"
+        raw = await client.recv()
+        assert isinstance(raw, bytes)
+        frame = read_frame(raw, dictionary)
+        assert frame.is_snapshot
+        assert frame.rows["RELIANCE_EQ"]["ltp"] == 2641.5
+        assert frame.rows["RELIANCE_EQ"]["state"] == "LIVE"
+        assert (await hear_until(client, topic="depth:RELIANCE_EQ"))["type"] == "snapshot"
+
+
+async def test_without_the_subprotocol_there_is_none(service: Service) -> None:
+    async with connect(service.url, subprotocols=[Subprotocol("other.v1")]) as client:
+        assert client.subprotocol is None
+        await say(client, op="subscribe", topics=["status"])
+        assert (await hear(client))["data"]["subscriptions"] == {"total_subscriptions": 0}
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ("not json", "BAD_MESSAGE"),
+        ("[1,2]", "BAD_MESSAGE"),
+        ("", "BAD_MESSAGE"),
+        ("[" * 50_000, "BAD_MESSAGE"),
+        ('{"op":"subscribe"}', "BAD_MESSAGE"),
+        ('{"op":"subscribe","topics":"status"}', "BAD_MESSAGE"),
+        ('{"op":"subscribe","topics":[null,{}]}', "TOPIC_INVALID"),
+        ('{"op":"subscribe","topics":["status"],"max_rate_hz":"fast"}', "RATE_INVALID"),
+        ('{"op":"subscribe","topics":["quotes:NOBODY"]}', "INSTRUMENT_UNKNOWN"),
+        ('{"op":"unsubscribe","topics":["status"]}', "NOT_SUBSCRIBED"),
+        ('{"op":"resume","topic":"status","seq":1e400}', "BAD_MESSAGE"),
+        ('{"op":"resume","topic":"status","seq":"1"}', "NOT_SUBSCRIBED"),
+        ('{"op":"shutdown"}', "UNKNOWN_OP"),
+        ('{"op":["subscribe"]}', "UNKNOWN_OP"),
+        ('{"op":"auth"}', "BAD_MESSAGE"),
+        ('{"op":"auth","token":"forged"}', "UNAUTHENTICATED"),
+        (b"\x00\x01\x02", "BAD_MESSAGE"),
+        (json.dumps({"op": "ping", "pad": "x" * 70_000}), "MESSAGE_TOO_LARGE"),
+        (json.dumps({"op": "subscribe", "topics": ["status"] * 201}), "BAD_MESSAGE"),
+    ],
+)
+async def test_hostile_input_is_answered_and_survived(service: Service, sent: str | bytes, code: str) -> None:
+    async with connect(service.url) as client:
+        await client.send(sent)
+        told = await hear(client)
+        assert (told["type"], told["code"]) == ("error", code)
+        await say(client, op="ping")
+        assert (await hear_until(client, type="pong"))["at_ms"] > 0
+
+
+async def test_flood_of_questions_is_limited_and_then_ended() -> None:
+    async with Service(ops_a_second=1.0, ops_burst=5, refusals_max=20) as service, connect(service.url) as client:
+        codes = []
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(40):
+                await say(client, op="ping")
+            while True:
+                codes.append((await hear(client)).get("code"))
+        assert codes[:5] == [None] * 5
+        assert "RATE_LIMITED" in codes
+        assert len(codes) <= 25
+
+
+async def test_token_is_needed_where_the_service_says_so() -> None:
+    async with Service("required", auth_s=0.3) as service:
+        mine, admin = await service.token("asha", Role.USER), await service.token("root", Role.ADMIN)
+        async with connect(service.url) as silent:
+            assert (await hear(silent))["code"] == "UNAUTHENTICATED"
+            with pytest.raises(ConnectionClosed) as closed:
+                await silent.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 4401
+        async with connect(service.url) as eager:
+            await say(eager, op="subscribe", topics=["status"])
+            assert (await hear(eager))["code"] == "UNAUTHENTICATED"
+        async with connect(service.url) as forger:
+            await say(forger, op="auth", token="a.b.c")
+            assert (await hear(forger))["code"] == "UNAUTHENTICATED"
+        with_header = {"Authorization": f"Bearer {mine}"}
+        async with connect(service.url, additional_headers=with_header) as client:
+            await say(client, op="subscribe", topics=["watchlist:1", "watchlist:2"])
+            assert {(m["type"], m.get("code")) for m in [await hear(client), await hear(client)]} == {
+                ("snapshot", None), ("error", "FORBIDDEN"),
+            }  # fmt: skip
+        async with connect(service.url) as browser:
+            await say(browser, op="auth", token=admin)
+            await say(browser, op="subscribe", topics=["watchlist:1"])
+            assert (await hear(browser))["type"] == "snapshot"
+
+
+async def test_foreign_page_needs_a_token(service: Service) -> None:
+    async with connect(service.url, origin="https://evil.example") as client:  # type: ignore[arg-type]
+        await say(client, op="subscribe", topics=["status"])
+        assert (await hear(client))["code"] == "UNAUTHENTICATED"
+
+
+async def test_notices_come_as_events(service: Service) -> None:
+    async with connect(service.url) as client:
+        await say(client, op="subscribe", topics=["events"])
+        await say(client, op="ping")
+        await hear(client)
+        service.world.publisher.notify(Event("feed", 5, None, {"reason": "805"}))
+        assert await hear(client) == {
+            "type": "event", "kind": "feed", "at_ms": 5, "user_id": None, "data": {"reason": "805"},
+        }  # fmt: skip
+
+
+async def test_client_that_stops_reading_is_cut_off_and_nobody_else_notices() -> None:
+    async with Service(stalled_s=1.0) as service:
+        world = service.world
+        legs = [world.leg(24_000 + 50 * place) for place in range(40)]
+        world.books.subscribe(*legs)
+        async with connect(service.url, max_queue=1) as stalled, connect(service.url) as quick:
+            for client in (stalled, quick):
+                await say(client, op="subscribe", topics=[CHAIN], max_rate_hz=10)
+            stalled.transport.pause_reading()
+            mirror, rounds = Mirror(), 0
+            deadline = time.monotonic() + 20
+            while service.endpoint.stalled == 0 and time.monotonic() < deadline:
+                for leg in legs:
+                    world.tick(leg, 100.0 + rounds / 10 % 50, oi=1_000 + rounds)
+                mirror.take(await hear(quick))
+                rounds += 1
+            assert service.endpoint.stalled == 1
+            assert world.hub.clients == 1
+            for _ in range(3):
+                world.tick(legs[0], 300.0 + _)
+                mirror.take(await hear(quick))
+            stalled.transport.abort()
+
+
+async def test_clients_that_vanish_leave_nothing_behind(service: Service) -> None:
+    for _ in range(20):
+        client = await connect(service.url)
+        await say(client, op="subscribe", topics=[QUOTE, CHAIN])
+        client.transport.abort()
+    for _ in range(100):
+        if not service.world.hub.clients:
+            break
+        await asyncio.sleep(0.05)
+    assert service.world.hub.clients == 0
+    assert service.world.hub.streams == 2

@@ -1,0 +1,140 @@
+"""What a chain says as a whole, and what it does not say when it does not know."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from app.analytics.black76 import price
+from app.analytics.chain import ChainInput, Side, analyse, forward, max_pain
+
+NOW_MS = 1_771_993_800_000
+DAYS = 20
+YEARS = DAYS / 365
+STRIKES = np.arange(24_000.0, 26_050.0, 50.0)
+RATE = 0.065
+FORWARD = 25_060.0
+SMILE = 0.12 + 2.0 * np.log(STRIKES / FORWARD) ** 2
+UNKNOWN = np.full(len(STRIKES), np.nan)
+
+
+def side(is_call: bool) -> Side:
+    value = np.round(price(FORWARD, STRIKES, YEARS, RATE, SMILE, is_call), 2)
+    oi = np.arange(1.0, len(STRIKES) + 1) * (100.0 if is_call else 150.0)
+    return Side(ltp=value, bid=value - 0.01, ask=value + 0.01, oi=oi, volume=oi * 2)
+
+
+def chain(**changes: object) -> ChainInput:
+    whole = ChainInput(STRIKES, side(True), side(False), 24_990.0, np.nan, NOW_MS + DAYS * 86_400_000)
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def silent(**known: object) -> Side:
+    return replace(Side(UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN), **known)  # type: ignore[arg-type]
+
+
+def test_volatility_of_both_legs_is_the_smile() -> None:
+    (result,) = analyse([chain()], NOW_MS, RATE)
+    assert np.allclose(result.calls[:, 0], 100 * SMILE, atol=0.02)
+    assert np.allclose(result.puts[:, 0], result.calls[:, 0], atol=1e-9)
+    assert np.allclose(result.calls[:, 1] - result.puts[:, 1], np.exp(-RATE * YEARS), atol=2e-4)
+    assert (result.calls[:, 3] < 0).all()
+    assert (result.calls[:, 4] > 0).all()
+
+
+def test_summary_of_a_whole_chain() -> None:
+    (result,) = analyse([chain()], NOW_MS, RATE)
+    told = result.summary
+    atm = int(np.flatnonzero(STRIKES == 25_000.0)[0])
+    assert told.atm_strike == 25_000.0
+    assert told.forward == pytest.approx(FORWARD, abs=0.5)
+    assert (told.pcr, told.pcr_volume) == (1.5, 1.5)
+    assert told.straddle == pytest.approx(side(True).ltp[atm] + side(False).ltp[atm])
+    assert told.atm_iv == result.calls[atm, 0]
+    assert (told.total_ce_oi, told.total_pe_oi) == (86_100, 129_150)
+
+
+def test_nothing_known_says_nothing() -> None:
+    (result,) = analyse([chain(calls=silent(), puts=silent(), spot=np.nan)], NOW_MS)
+    assert np.isnan(result.calls).all()
+    assert np.isnan(result.puts).all()
+    assert set(vars_of(result.summary)) == {None}
+
+
+def vars_of(summary: object) -> list[object]:
+    return [getattr(summary, name) for name in summary.__slots__]  # type: ignore[attr-defined]
+
+
+def test_ask_without_a_bid_has_no_volatility() -> None:
+    calls = side(True)
+    bid = calls.bid.copy()
+    bid[-1] = np.nan
+    (result,) = analyse([chain(calls=replace(calls, bid=bid))], NOW_MS, RATE)
+    assert np.isnan(result.calls[-1]).all()
+    assert not np.isnan(result.calls[:-1, 0]).any()
+
+
+def test_no_book_at_all_falls_back_to_the_last_price() -> None:
+    sides = {name: replace(side(name == "calls"), bid=UNKNOWN, ask=UNKNOWN) for name in ("calls", "puts")}
+    (result,) = analyse([chain(**sides)], NOW_MS, RATE)
+    assert np.allclose(result.calls[:, 0], 100 * SMILE, atol=0.02)
+
+
+def test_expired_chain_has_no_volatility_but_still_its_open_interest() -> None:
+    (result,) = analyse([chain(expiry_ms=NOW_MS)], NOW_MS)
+    assert np.isnan(result.calls).all()
+    assert result.summary.total_ce_oi == 86_100
+
+
+def test_forward_comes_from_parity_then_future_then_spot() -> None:
+    growth = np.exp(RATE * YEARS)
+    assert forward(chain(), YEARS, RATE) == pytest.approx(FORWARD, abs=0.5)
+    assert forward(chain(puts=silent(), future=25_055.0), YEARS, RATE) == 25_055.0
+    assert forward(chain(puts=silent()), YEARS, RATE) == pytest.approx(24_990.0 * growth)
+    assert np.isnan(forward(chain(puts=silent(), spot=np.nan), YEARS, RATE))
+
+
+def test_parity_far_from_spot_is_not_believed() -> None:
+    assert forward(chain(future=12_000.0, spot=12_000.0), YEARS, RATE) == 12_000.0
+
+
+def test_parity_alone_is_enough() -> None:
+    assert forward(chain(spot=np.nan), YEARS, RATE) == pytest.approx(FORWARD, abs=0.5)
+
+
+def test_max_pain_is_where_buyers_are_paid_the_least() -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(20):
+        ce, pe = rng.integers(0, 1_000, (2, len(STRIKES))).astype(float)
+        paid = [
+            (ce * np.maximum(0, at - STRIKES)).sum() + (pe * np.maximum(0, STRIKES - at)).sum() for at in STRIKES
+        ]  # fmt: skip
+        found = max_pain(chain(calls=silent(oi=ce), puts=silent(oi=pe)))
+        assert found is not None
+        assert paid[int(np.flatnonzero(found == STRIKES)[0])] == min(paid)
+
+
+def test_no_open_interest_has_no_pain_and_no_ratio() -> None:
+    zeros = np.zeros(len(STRIKES))
+    (result,) = analyse([chain(calls=silent(oi=zeros), puts=silent(oi=zeros))], NOW_MS)
+    told = result.summary
+    assert (told.max_pain, told.pcr, told.total_ce_oi, told.total_pe_oi) == (None, None, 0, 0)
+
+
+def test_chains_do_not_touch_each_other() -> None:
+    other = chain(strikes=STRIKES[:5], calls=cut(side(True)), puts=cut(side(False)), spot=24_100.0)
+    together = analyse([chain(), other, chain(calls=silent(), puts=silent())], NOW_MS, RATE)
+    alone = analyse([other], NOW_MS, RATE)[0]
+    assert np.array_equal(together[1].calls, alone.calls, equal_nan=True)
+    assert together[1].summary == alone.summary
+    assert together[1].calls.shape == (5, 5)
+
+
+def cut(whole: Side) -> Side:
+    return Side(*(getattr(whole, name)[:5] for name in whole.__slots__))
+
+
+def test_no_chains() -> None:
+    assert analyse([], NOW_MS) == []
