@@ -1,0 +1,230 @@
+"""Users add, remove, share, evict, return and end their day while sockets come and go and the store fails: at every
+moment counts are the sum of owners and nothing is over capacity; in the end store, audit, books and wire agree."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Coroutine
+from datetime import date
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from app.core.errors import CapacityExceeded, StoreUnavailable, TerminalError
+from app.core.ids import Exchange, InstrumentKey
+from app.market.atm_engine import ChainId
+from app.market.tiers import AlwaysOn
+from app.market.wishes import TIER_B_OWNER
+from app.ports.feed import FeedLimits
+from app.ports.store import EntryState, InstrumentType
+from tests.tiny_market import Market, tiny_registry
+
+LIMITS = FeedLimits(connections=3, instruments_per_connection=60, instruments_per_message=20)
+USERS = st.integers(1, 3)
+SYMBOLS = st.sampled_from(["RELIANCE", "TCS", "INFY", "ONGC", "SBIN"])
+EXPIRIES = st.sampled_from([date(2026, 2, 24), date(2026, 3, 30)])
+SPOTS = {"RELIANCE": 2640.0, "TCS": 3100.0, "INFY": 1500.0, "ONGC": 240.0, "SBIN": 800.0}
+ADDS = {"SUBSCRIBE", "RESTORE"}
+STOCK = InstrumentType.STOCK_OPTION
+
+
+class WishesMachine(RuleBasedStateMachine):
+    """Drives the real use cases over the real books; sockets are opened and cut by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.market = Market(limits=LIMITS)
+        self.days = 0
+        self.moves = dict(SPOTS)
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
+    @initialize()
+    def begin(self) -> None:
+        self.run(self.market.start(AlwaysOn(drivers=(tiny_registry().by_token("NIFTY_IDX"),))))
+        for symbol, price in SPOTS.items():
+            self.market.quote(symbol, price)
+
+    # -- users
+
+    @rule(user=USERS, symbol=SYMBOLS, expiry=EXPIRIES)
+    def add(self, user: int, symbol: str, expiry: date) -> None:
+        others = self._legs_of_others(user)
+        try:
+            result = self.run(self.market.lists.add(user, symbol, expiry, STOCK))
+        except (TerminalError, StoreUnavailable):
+            return
+        assert len(result.legs) + len(result.missing) in (50, 24)
+        assert all(self.market.wishes.is_owned(each.key) for each in result.legs)
+        if not result.evicted:
+            assert self._legs_of_others(user) == others
+
+    @rule(user=USERS, symbol=SYMBOLS, expiry=EXPIRIES, shift=st.integers(-6, 6))
+    def take_explicitly(self, user: int, symbol: str, expiry: date, shift: int) -> None:
+        with contextlib.suppress(CapacityExceeded, StoreUnavailable):
+            self.run(self.market.lists.subscribe_chain(user, symbol, expiry, SPOTS[symbol] * (1 + shift / 100)))
+
+    @rule(user=USERS, symbol=SYMBOLS)
+    def remove(self, user: int, symbol: str) -> None:
+        others = self._legs_of_others(user)
+        try:
+            self.run(self.market.lists.remove(user, symbol))
+        except TerminalError:
+            return
+        assert self._legs_of_others(user) == others
+
+    @rule(token=st.sampled_from(["TCS_EQ", "INFY_EQ", "RELIANCE_24FEB2026_2640CE"]), tier=st.sampled_from("AB"))
+    def take_by_token(self, token: str, tier: str) -> None:
+        self.market.wishes.subscribe(token, tier=f"TIER_{tier}")
+
+    @rule(symbol=SYMBOLS, expiry=EXPIRIES)
+    def look_at(self, symbol: str, expiry: date) -> None:
+        self.market.lists.touch_shown([ChainId(symbol, expiry, Exchange.NSE)])
+
+    # -- time and the market
+
+    @rule(seconds=st.sampled_from([1, 6, 31, 61]))
+    def time_passes(self, seconds: int) -> None:
+        self.market.clock.advance(seconds)
+        self.run(self.market.control.step())
+
+    @rule(symbol=SYMBOLS, shift=st.integers(-4, 4))
+    def spot_moves(self, symbol: str, shift: int) -> None:
+        self.moves[symbol] = SPOTS[symbol] * (1 + shift / 100)
+        self.market.quote(symbol, self.moves[symbol])
+
+    @rule()
+    def evicted_return(self) -> None:
+        while (chain := self.market.lists.due_back(has_room=True)) is not None:
+            try:
+                if not self.run(self.market.lists.bring_back(chain)):
+                    break
+            except StoreUnavailable:
+                break
+
+    @rule()
+    def day_ends(self) -> None:
+        self.days += 1
+        self.market.clock.advance(1)
+        mark, moment = f"EOD:NSE:{self.days}", self.market.clock.now()
+        try:
+            self.run(self.market.lists.end_of_day(mark, moment, {Exchange.NSE}))
+        except StoreUnavailable:
+            return
+        assert self.market.wishes.tier_a_count == 0
+
+    @rule()
+    def store_goes_or_comes(self) -> None:
+        self.market.store.is_away = not self.market.store.is_away
+
+    @rule()
+    def rows_are_written_behind(self) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            self.run(self.market.control.flush())
+
+    # -- sockets
+
+    @rule(index=st.integers(0, 2), is_up=st.booleans())
+    def socket_comes_or_goes(self, index: int, is_up: bool) -> None:
+        book = self.market.wire._book
+        if is_up and not book.lines[index].is_open:
+            book.opened(index)
+        elif not is_up:
+            book.lost(index)
+
+    @rule(index=st.integers(0, 2))
+    def a_message_leaves(self, index: int) -> None:
+        self._send(index)
+
+    @precondition(lambda self: not self.market.wire._book.moves)
+    @rule()
+    def rebalance(self) -> None:
+        self.market.wire.rebalance()
+
+    # -- what holds at every moment
+
+    @invariant()
+    def counts_are_the_sum_of_owners(self) -> None:
+        wishes, lists = self.market.wishes, self.market.lists
+        owners: dict[InstrumentKey, set[int]] = {}
+        for wish in wishes.wishes():
+            owners[wish.instrument.key] = set(wish.owners)
+        held: dict[InstrumentKey, set[int]] = {}
+        for claim in wishes.claims():
+            for key in wishes.held_by(claim):
+                held.setdefault(key, set()).add(claim)
+        for key, each in owners.items():
+            assert each - {TIER_B_OWNER} == held.get(key, set())
+        assert set(held) <= set(owners)
+        assert wishes.total == len(owners)
+        assert wishes.tier_b_count == sum(TIER_B_OWNER in each for each in owners.values())
+        assert wishes.tier_a_count == wishes.total - wishes.tier_b_count
+        for entry in lists.book:
+            if wishes.has_claim(entry.id):
+                assert set(wishes.held_by(entry.id)) == {each.key for each in entry.legs}
+
+    @invariant()
+    def nothing_is_over_capacity_and_every_wish_has_a_home(self) -> None:
+        wishes, wire = self.market.wishes, self.market.wire
+        assert wishes.total <= LIMITS.capacity
+        assert wishes.free >= 0
+        assert sum(wire.ws_usage().values()) == wishes.total + wishes.lingering <= LIMITS.capacity
+        assert all(load <= LIMITS.instruments_per_connection for load in wire.ws_usage().values())
+        assert all(wire.ws_id(wish.instrument.key) for wish in wishes.wishes())
+
+    def teardown(self) -> None:
+        """Faults stop: within moments store, audit, lists, books and wire agree, and then there is quiet."""
+        self.market.store.is_away = False
+        self.time_passes(31)
+        self.run(self.market.control.flush())
+        self.run(self._agree())
+        for index in range(LIMITS.connections):
+            self.socket_comes_or_goes(index, True)
+        for _ in range(40):
+            self.market.clock.advance(6)
+            self.market.wire.reconcile()
+            for index in range(LIMITS.connections):
+                self._send(index)
+        carried = [key for line in self.market.wire._book.lines for key in line.carried]
+        wished = {wish.instrument.key for wish in self.market.wishes.wishes()}
+        assert sorted(carried) == sorted(wished | set(self.market.wishes._lingering))
+        assert self.market.wire.is_settled
+        self.loop.close()
+
+    async def _agree(self) -> None:
+        stored = await self.market.stored()
+        wished = {wish.instrument.token for wish in self.market.wishes.wishes()}
+        assert {leg.token for leg in stored.legs} == wished
+        balance: Counter[str] = Counter()
+        for action, token in await self.market.audit():
+            balance[token] += 1 if action in ADDS else -1
+        assert {token for token, count in balance.items() if token != "*" and count} == wished
+        assert all(balance[token] == 1 for token in wished)
+        rows = {row.id: row for row in stored.entries}
+        assert set(rows) == {entry.id for entry in self.market.lists.book}
+        for entry in self.market.lists.book:
+            assert rows[entry.id].state is entry.row.state
+            assert (entry.row.state is EntryState.ACTIVE) is self.market.wishes.has_claim(entry.id)
+        assert not self.market.journal.has_work
+
+    def _send(self, index: int) -> None:
+        book = self.market.wire._book
+        if command := book.take(index):
+            book.done(index, command)
+
+    def _legs_of_others(self, user: int) -> dict[int, set[InstrumentKey]]:
+        return {
+            entry.id: set(self.market.wishes.held_by(entry.id))
+            for entry in self.market.lists.book
+            if entry.row.user_id != user
+        }
+
+
+TestWishesMachine = WishesMachine.TestCase
+TestWishesMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
