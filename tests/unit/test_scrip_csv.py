@@ -38,6 +38,15 @@ MCX,M,513413,OPTFUT,0,GOLD-30Oct2026-163500-CE,1.0,GOLD 30 OCT 163500 CALL,2026-
 """.strip().splitlines()
 
 
+def streamed(data: bytes) -> bytes:
+    """Compressed without the size in the frame, as a pipe does, and in two frames."""
+    half = len(data) // 2
+    packer = zstandard.ZstdCompressor(write_content_size=False)
+    return b"".join(
+        (piece := packer.compressobj()).compress(part) + piece.flush() for part in (data[:half], data[half:])
+    )
+
+
 def built(tmp_path: Path, text: str | bytes, name: str = "master.csv", day: date = SMALL_DAY) -> InstrumentRegistry:
     source = tmp_path / name
     source.write_bytes(text.encode() if isinstance(text, str) else text)
@@ -67,13 +76,15 @@ def test_counts_every_row_in_use_or_left_out_with_a_reason(tmp_path: Path) -> No
     assert report.by_segment["IDX_I"] == 11
 
 
-@pytest.mark.parametrize("packing", ["plain", "gz", "zst", "zip", "crlf", "bom"])
+@pytest.mark.parametrize("packing", ["plain", "gz", "zst", "frames", "zip", "crlf", "bom"])
 def test_reads_every_packing_alike(tmp_path: Path, packing: str) -> None:
     data = TEXT.encode()
     if packing == "gz":
         data = gzip.compress(data)
     elif packing == "zst":
         data = zstandard.compress(data)
+    elif packing == "frames":
+        data = streamed(data)
     elif packing == "zip":
         with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("api-scrip-master-detailed.csv", data)
@@ -173,6 +184,7 @@ def test_reads_dates_as_people_save_them(tmp_path: Path, written: str) -> None:
         ("\n".join([LINES[0], *(line for line in LINES if line.startswith("NSE,M"))]) + "\n", "no usable row"),
         (gzip.compress(TEXT.encode())[:-200], "packed file is cut short"),
         (zstandard.compress(TEXT.encode())[:-200], "packed file is cut short"),
+        (streamed(TEXT.encode())[:-200], "packed file is cut short"),
         (b"PK\x03\x04" + b"\0" * 100, "damaged"),
     ],
 )

@@ -17,6 +17,7 @@ SOURCE_BYTES_MAX = 1 << 30
 """A master is 35–50 MB; far more than that is a packed bomb or a wrong file."""
 
 _HEADER_BYTES_MAX = 65_536
+_PIECE_BYTES = 65_536
 
 
 def read_source(path: Path) -> bytes:
@@ -40,9 +41,7 @@ def _unpacked(data: bytes) -> bytes:
     if data[:2] == b"\x1f\x8b":
         return _bounded(gzip.GzipFile(fileobj=io.BytesIO(data)))
     if data[:4] == b"\x28\xb5\x2f\xfd":
-        raw = _bounded(zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True))
-        _require_whole_frame(data, raw)
-        return raw
+        return _unpacked_zst(data)
     if data[:4] == b"PK\x03\x04":
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = [name for name in archive.namelist() if name.lower().endswith(".csv")]
@@ -59,11 +58,23 @@ def _bounded(stream: io.BufferedIOBase | io.RawIOBase | object) -> bytes:
     return raw
 
 
-def _require_whole_frame(data: bytes, raw: bytes) -> None:
-    """A zstd stream that ends early gives what it has without an error; its frame tells the size where known."""
-    size = zstandard.frame_content_size(data)
-    if size >= 0 and len(raw) < size:
-        raise MasterRefused(f"the packed file is cut short: {len(raw)} of {size} bytes")
+def _unpacked_zst(data: bytes) -> bytes:
+    """Frame by frame, a bounded piece at a time: zstd's own reader takes a stream that ends early for complete."""
+    parts: list[bytes] = []
+    size, frame = 0, zstandard.ZstdDecompressor().decompressobj()
+    waiting = [data[start : start + _PIECE_BYTES] for start in range(0, len(data), _PIECE_BYTES)][::-1]
+    while waiting:
+        if frame.eof:
+            frame = zstandard.ZstdDecompressor().decompressobj()
+        parts.append(frame.decompress(waiting.pop()))
+        size += len(parts[-1])
+        if size > SOURCE_BYTES_MAX:
+            raise MasterRefused(f"larger than {SOURCE_BYTES_MAX >> 20} MiB when unpacked")
+        if frame.unused_data:
+            waiting.append(frame.unused_data)
+    if not frame.eof:
+        raise EOFError("the last frame does not end")
+    return b"".join(parts)
 
 
 def check_text(raw: bytes, name: str) -> Layout:
