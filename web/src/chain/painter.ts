@@ -178,6 +178,7 @@ export class ChainPainter {
   private frame(): void {
     cancelAnimationFrame(this.requested);
     this.requested = 0;
+    this.sweep();
     const { rowHeight } = this.options;
     const first = Math.max(0, Math.floor(this.scroller.scrollTop / rowHeight) - OVERSCAN);
     const fits = Math.ceil(this.scroller.clientHeight / rowHeight) + 2 * OVERSCAN;
@@ -302,21 +303,25 @@ export class ChainPainter {
     this.flashing.push(cell);
   }
 
+  /** The next frame of data sweeps anyway, for nothing; the timer is for a market that falls silent. */
   private sweepLater(): void {
     if (!this.flashing.length || this.sweepTimer) return;
-    this.sweepTimer = window.setTimeout(() => this.sweep(), FLASH_MS / 2);
+    this.sweepTimer = window.setTimeout(() => {
+      this.sweepTimer = 0;
+      this.sweep();
+      this.sweepLater();
+    }, FLASH_MS * 1.5);
   }
 
   /** One shared step takes the flashes off; a fade per cell would cost more than everything else together. */
   private sweep(): void {
-    this.sweepTimer = 0;
+    if (!this.flashing.length) return;
     const limit = this.now() - FLASH_MS;
     this.flashing = this.flashing.filter((cell) => {
       if (cell.flashedAt > limit) return true;
       cell.el.classList.remove('flash-up', 'flash-down');
       return false;
     });
-    this.sweepLater();
   }
 
   private paintState(row: Row, slot: number, isCall: boolean): void {
