@@ -84,6 +84,7 @@ def middleware_of(services: Services) -> list[Middleware]:
 
 def install_routes(app: FastAPI, services: Services) -> None:
     """Put every HTTP route, the error answers and the OpenAPI document onto ``app``. Call it last."""
+    app.router.redirect_slashes = False  # a redirect would repeat whatever Host the caller sent
     install_error_handlers(app)
     app.include_router(create_router(services))
     app.include_router(create_service_router(services))

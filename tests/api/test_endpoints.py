@@ -145,9 +145,7 @@ async def test_expiries_are_read_in_every_form_and_written_in_one(client: httpx.
     assert chain["exchange"] == "BSE"
 
 
-@pytest.mark.parametrize(
-    ("ltp", "atm"), [(2641.5, 2640), (2649.99, 2640), (2650, 2660), (2655, 2660), (2659, 2660)]
-)
+@pytest.mark.parametrize(("ltp", "atm"), [(2641.5, 2640), (2649.99, 2640), (2650, 2660), (2655, 2660), (2659, 2660)])
 async def test_a_given_price_wins_for_its_request(client: httpx.AsyncClient, ltp: float, atm: float) -> None:
     await get(client, "/option-chain/RELIANCE", expiry="26FEB2026", underlying_ltp=2641.5)
     chain = await get(client, "/option-chain/RELIANCE", expiry="26FEB2026", underlying_ltp=ltp)
