@@ -47,8 +47,10 @@ class StatusTeller:
         return {"subscriptions": self.counts(), "websocket": self._pool.get_status()}
 
     def counts(self) -> dict[str, object]:
-        """The ``subscriptions`` member of endpoint 6."""
-        return {**self._subscriptions.get_ws_stats(), "states": self.states()}
+        """The ``subscriptions`` member of endpoint 6, ready for JSON: its names are texts."""
+        stats = self._subscriptions.get_ws_stats()
+        usage = {str(number): load for number, load in self._pool.ws_usage().items()}
+        return {**stats, "ws_usage": usage, "states": self.states()}
 
     def states(self) -> dict[str, int]:
         """How many owned instruments are in each state; states with none are left out."""
