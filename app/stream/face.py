@@ -98,6 +98,16 @@ class Face:
         there = rows >= 0
         self.values[rows[there], GREEKS] = greeks[there]
 
+    def block(self, rows: Rows) -> Floats:
+        """Whole rows; NaN throughout for a row of -1."""
+        taken = self.values[rows]
+        taken[rows < 0] = np.nan
+        return taken
+
+    def cell(self, row: int, field: str) -> float:
+        """One value; NaN for a row of -1."""
+        return float(self.values[row, FIELD_INDEX[field]]) if row >= 0 else float("nan")
+
     def column(self, rows: Rows, field: str) -> Floats:
         """One field of rows; NaN for a row of -1."""
         return np.where(rows >= 0, self.values[rows, FIELD_INDEX[field]], np.nan)

@@ -124,15 +124,12 @@ def to_binary(labels: Labels, update: Update) -> bytes:
     """The update as one packed frame; every field that changed in any row is there for all rows of the frame."""
     assert update.values is not None
     assert update.rows is not None
-    values, count = update.values, len(update.rows)
-    present = range(len(ROW_FIELDS)) if update.changed is None else np.flatnonzero(update.changed.any(axis=0)).tolist()
-    is_f64 = labels.fine or _has_dear_prices(values)
+    count = len(update.rows)
+    present = _EVERY_FIELD if update.changed is None else np.flatnonzero(update.changed.any(axis=0))
+    is_f64 = labels.fine or any((update.values[:, field] > PENNY_PRICE_MAX).any() for field in _DEAREST)
+    is_wide = _IS_WIDE[present] | (is_f64 & _IS_PRICE[present])
+    columns = update.values.T
     tail = orjson.dumps(update.doc) if update.doc else b""
-    narrow: list[bytes] = []
-    wide: list[bytes] = []
-    for field in present:
-        packed = _pack(values[:, field], FIELD_KINDS[field], is_f64)
-        (wide if packed.itemsize == 8 else narrow).append(packed.tobytes())
     head = HEADER.pack(
         BINARY_VERSION,
         SNAPSHOT if update.is_snapshot else DELTA,
@@ -142,31 +139,33 @@ def to_binary(labels: Labels, update: Update) -> bytes:
         count,
         float(update.seq),
         float(update.at_ms),
-        sum(1 << field for field in present),
+        sum(1 << field for field in present.tolist()),
         len(tail),
     )
-    body = b"".join((head, update.rows.astype("<u4").tobytes(), *narrow))
-    return b"".join((body, bytes(-len(body) % 8), *wide, tail, b" " * (-len(tail) % 4)))
+    body = b"".join((head, update.rows.astype("<u4").tobytes(), _narrow(columns, present[~is_wide]).tobytes()))
+    wide = columns[present[is_wide]].astype("<f8").tobytes()
+    return b"".join((body, bytes(-len(body) % 8), wide, tail, b" " * (-len(tail) % 4)))
 
 
-def _has_dear_prices(values: Floats) -> bool:
-    prices = values[:, _PRICE_FIELDS]
-    return bool((np.abs(prices) > PENNY_PRICE_MAX).any())
+def _places(*kinds: Kind) -> Bools:
+    return np.array([kind in kinds for kind in FIELD_KINDS])
 
 
-_PRICE_FIELDS = [place for place, kind in enumerate(FIELD_KINDS) if kind is Kind.PRICE]
+_EVERY_FIELD = np.arange(len(FIELD_KINDS))
+_IS_PRICE, _IS_REAL, _IS_WIDE = _places(Kind.PRICE), _places(Kind.REAL), _places(Kind.SIGNED, Kind.MOMENT)
+_DEAREST = tuple(ROW_FIELDS.index(name) for name in ("ltp", "ask", "high", "prev_close"))  # no price is above these
 
 
-def _pack(column: Floats, kind: Kind, prices_are_f64: bool) -> npt.NDArray[np.generic]:
-    """A column as it lies in a frame: f64 unknown is NaN, counts and prices have a number that stands for unknown."""
-    if kind is Kind.REAL:
-        return column.astype("<f4")
-    if kind in (Kind.SIGNED, Kind.MOMENT) or (kind is Kind.PRICE and prices_are_f64):
-        return column.astype("<f8")
-    unknown = np.isnan(column)
-    if kind is Kind.PRICE:
-        return np.where(unknown, NO_PRICE, np.rint(np.where(unknown, 0.0, column) * 100.0)).astype("<i4")
-    return np.where(unknown, NO_COUNT, column).astype("<u4")
+def _narrow(columns: Floats, fields: npt.NDArray[np.intp]) -> npt.NDArray[np.uint32]:
+    """The 4-byte columns as they lie in a frame, one field a row; a number of each kind stands for unknown."""
+    packed = np.empty((len(fields), columns.shape[1]), dtype="<u4")
+    is_price, is_real = _IS_PRICE[fields], _IS_REAL[fields]
+    packed[is_real] = columns[fields[is_real]].astype("<f4").view("<u4")
+    prices = np.rint(columns[fields[is_price]] * 100.0)
+    packed[is_price] = np.where(np.isnan(prices), NO_PRICE, prices).astype("<i4").view("<u4")
+    counts = columns[fields[~is_price & ~is_real]]
+    packed[~is_price & ~is_real] = np.where(np.isnan(counts), NO_COUNT, counts).astype("<u4")
+    return packed
 
 
 def dictionary(labels: Labels) -> bytes:

@@ -198,7 +198,8 @@ class Publisher:
             self._close_unwanted()
             self._show(self._shown_chains())
         self._face.refresh(self._prices.take_dirty(), look_over=look_over)
-        self._desk.refresh(look_over=look_over)
+        yield
+        yield from self._desk.refresh(look_over=look_over)
         for name, held in list(self._topics.items()):
             if self._topics.get(name) is not held:
                 continue  # closed while another slice ran
