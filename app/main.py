@@ -13,7 +13,7 @@ from starlette.routing import Mount, WebSocketRoute
 from app.core.errors import TerminalError
 from app.lifecycle.hooks import running
 from app.rest.market_api_v2 import create_api
-from app.runtime import build
+from app.runtime.build import build
 from app.settings import Settings, SettingsError, load_settings
 
 STREAM_PATH = "/api/v2/stream"
@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         runtime = build(told)
         async with running(runtime):
             api = create_api(runtime.services)
-            routes = [WebSocketRoute(STREAM_PATH, runtime.stream), Mount("", app=api)]
+            routes = [WebSocketRoute(STREAM_PATH, runtime.outbound.stream), Mount("", app=api)]
             app.router.routes.extend(routes)
             try:
                 yield

@@ -135,7 +135,7 @@ def doctor(
 ) -> None:
     """Check settings, database, master, feed, clock and coverage."""
     from app.cli.doctor import Doctor, report
-    from app.cli.places import calendar_of, clock_of
+    from app.runtime.places import calendar_of, clock_of
 
     settings = load_settings()
     with _remote(url, token) as remote:
@@ -304,8 +304,8 @@ def _password(*, asked: bool) -> str | None:
 
 def _with_store(work: Callable[[Any, Any], Awaitable[T]]) -> T:
     """Run some work on the database that the settings name, migrated first."""
-    from app.cli.places import clock_of
     from app.rest.passwords import Passwords
+    from app.runtime.places import clock_of
     from app.storage.sql_store import SqlStore
 
     settings = load_settings()

@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 
 from app.cli.failure import CommandFailed
-from app.cli.places import calendar_of, clock_of
 from app.cli.sim import SimPlan, server_config, simulate
 from app.runtime.masters import MasterPlan, MasterSource
+from app.runtime.places import calendar_of, clock_of
 from app.settings import Settings
 
 

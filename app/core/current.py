@@ -38,7 +38,7 @@ def runtime() -> Any:
         return _stack[-1][0]
     if not _in_memory:
         # By name: core stands below the composition root and may not know it.
-        _in_memory.append(importlib.import_module("app.runtime").build_in_memory())
+        _in_memory.append(importlib.import_module("app.runtime.in_memory").started_in_memory())
     return _in_memory[0]
 
 

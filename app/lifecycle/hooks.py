@@ -8,7 +8,7 @@ from __future__ import annotations
 from app.core import current
 from app.core.blocking import run
 from app.core.ids import Exchange
-from app.lifecycle.start import running
+from app.lifecycle.start import Starter, running
 from app.market.instrument_master.registry import RegistryReport
 
 __all__ = ["eod_cleanup", "load_instruments", "load_tier_b_chains", "on_start", "on_stop", "running", "scheduler"]
@@ -17,9 +17,14 @@ scheduler: object  # given by __getattr__, below
 
 
 def __getattr__(name: str) -> object:
-    if name == "scheduler":
-        return current.runtime().status.scheduler
-    raise AttributeError(name)
+    if name != "scheduler":
+        raise AttributeError(name)
+    runtime = current.runtime()
+    if runtime.status.scheduler is None:  # in memory: planned, never started
+        schedule = Starter(runtime).schedule()
+        schedule.plan()
+        runtime.status.scheduler = schedule.scheduler
+    return runtime.status.scheduler
 
 
 def on_start() -> None:

@@ -62,9 +62,7 @@ class Schedule:
         """Do what was missed while the process was down, then wait for the next moments."""
         for missed in self._rule.missed(self._calendar, self._clock.now()):
             await self._clean_up(missed)
-        self._daily("refresh_master", self._work.refresh_master, MASTER_REFRESH_HOUR, MASTER_REFRESH_MINUTE)
-        self._daily("prune_audit", self._work.prune_audit, PRUNE_HOUR, 0)
-        self._plan_next()
+        self.plan()
         self.scheduler.start()
         times = ", ".join(
             f"{'all exchanges' if len(exchanges) > 1 else next(iter(exchanges))} {clock:%H:%M}"
@@ -72,6 +70,12 @@ class Schedule:
         )
         shown = f"{self._rule.times[0][1]:%-I:%M %p} IST" if len(self._rule.times) == 1 else times
         self._log.info(f"[OK] EOD scheduler started ({shown})")
+
+    def plan(self) -> None:
+        """Put every job on the scheduler; none runs before it is started."""
+        self._daily("refresh_master", self._work.refresh_master, MASTER_REFRESH_HOUR, MASTER_REFRESH_MINUTE)
+        self._daily("prune_audit", self._work.prune_audit, PRUNE_HOUR, 0)
+        self._plan_next()
 
     def stop(self) -> None:
         if self.scheduler.running:

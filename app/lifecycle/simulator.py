@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -59,17 +59,18 @@ class SimulatorProcess:
         self._port = int(said["port"])
         return SimulatorAddress(said["feed_url"], said["control_url"], self._port)
 
-    async def watch(self) -> None:
-        """Restart the child on its port whenever it ends; until cancelled."""
+    async def run(self, started: Callable[[SimulatorAddress], None]) -> None:
+        """Keep a child running until cancelled; ``started`` is told each time where it listens."""
         while True:
-            assert self._process is not None
-            code = await self._process.wait()
-            self._log.warning("simulator ended, starting it again", code=code)
-            await asyncio.sleep(RESTART_DELAY_S)
             try:
-                await self.start()
+                started(await self.start())
             except (RuntimeError, OSError) as error:
                 self._log.error("simulator did not start", error=str(error))
+            else:
+                assert self._process is not None
+                code = await self._process.wait()
+                self._log.warning("simulator ended, starting it again", code=code)
+            await asyncio.sleep(RESTART_DELAY_S)
 
     async def stop(self) -> None:
         process = self._process

@@ -25,10 +25,10 @@ from app.lifecycle.feed_lock import FeedLock
 from app.lifecycle.logs import set_up_logs
 from app.lifecycle.pulse import Pulse
 from app.lifecycle.schedule import DailyWork, Schedule
-from app.lifecycle.simulator import SimulatorProcess
+from app.lifecycle.simulator import SimulatorAddress, SimulatorProcess
 from app.market.events import Event
 from app.rest.auth import ensure_admin
-from app.runtime import Runtime
+from app.runtime.build import Runtime
 from app.runtime.masters import MasterPlan, MasterSource
 
 LOCK_FILE = "feed.lock"
@@ -76,13 +76,13 @@ class Starter:
         stack.push_async_callback(runtime.upstream.http.aclose)
         await self._sign_in_possible()
         snapshot = await self._load_instruments()
-        simulator = await self._start_simulator(stack, snapshot)
-        await runtime.bus.start()
-        stack.push_async_callback(runtime.bus.stop)
+        simulator = self._simulator(stack, snapshot)
+        await runtime.outbound.bus.start()
+        stack.push_async_callback(runtime.outbound.bus.stop)
         runtime.open_interest.load()
         runtime.sessions.look()
         runtime.control.start(await runtime.store.load(), runtime.always_on())
-        schedule = self._schedule()
+        schedule = self.schedule()
         runtime.status.scheduler = schedule.scheduler
         stack.callback(schedule.stop)
         await schedule.start()
@@ -143,17 +143,19 @@ class Starter:
             self._log.warning("instrument master not refreshed, yesterday's is used", reason=fetched.problem)
         return fetched.path
 
-    async def _start_simulator(self, stack: AsyncExitStack, snapshot: Path) -> SimulatorProcess | None:
-        feed = self._runtime.upstream.feed
-        if self._settings.feed_source != "simulator" or feed is None:
+    def _simulator(self, stack: AsyncExitStack, snapshot: Path) -> SimulatorProcess | None:
+        if self._settings.feed_source != "simulator":
             return None
         simulator = SimulatorProcess(("--snapshot", str(snapshot)), self._simulator_environment())
         stack.push_async_callback(simulator.stop)
-        address = await simulator.start()
+        return simulator
+
+    def _point_at(self, address: SimulatorAddress) -> None:
+        feed = self._runtime.upstream.feed
+        assert feed is not None
         feed.point_at(address.feed_url)
         said = {"feed_url": address.feed_url, "control_url": address.control_url}
         (self._settings.bt_data_dir / SIMULATOR_FILE).write_text(json.dumps(said), encoding="ascii")
-        return simulator
 
     def _simulator_environment(self) -> Mapping[str, str]:
         settings = self._settings
@@ -171,18 +173,18 @@ class Starter:
 
     async def _start_tasks(self, stack: AsyncExitStack, simulator: SimulatorProcess | None) -> None:
         runtime = self._runtime
-        runtime.publisher.start()
-        stack.callback(runtime.publisher.stop)
-        runtime.hub.start()
-        stack.callback(runtime.hub.stop)
+        runtime.outbound.publisher.start()
+        stack.callback(runtime.outbound.publisher.stop)
+        runtime.outbound.hub.start()
+        stack.callback(runtime.outbound.hub.stop)
         stack.callback(self._keep_open_interest)
         stack.push_async_callback(self._flush)
         tasks = Supervisor()
         stack.push_async_callback(tasks.stop)
         works: list[Coroutine[Any, Any, None]] = [
             runtime.control.run(),
-            runtime.publisher.run(),
-            runtime.hub.run(),
+            runtime.outbound.publisher.run(),
+            runtime.outbound.hub.run(),
             Pulse(runtime.clock, runtime.status).run(),
             self._watch_sessions(),
             self._announce(),
@@ -190,7 +192,7 @@ class Starter:
         if runtime.upstream.feed is not None:
             works += [runtime.ws_manager.run(), runtime.upstream.tokens.run()]
         if simulator is not None:
-            works.append(simulator.watch())
+            works.append(simulator.run(self._point_at))
         tasks.start(works)
 
     async def _flush(self) -> None:
@@ -208,7 +210,8 @@ class Starter:
 
     # -- by the clock ------------------------------------------------------------------------------------------------
 
-    def _schedule(self) -> Schedule:
+    def schedule(self) -> Schedule:
+        """What happens by the clock; neither planned nor started."""
         runtime = self._runtime
         work = DailyWork(
             end_of_day=self._end_of_day,

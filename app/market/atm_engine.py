@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import NamedTuple, Protocol
 
+from app.core import current
 from app.core.errors import ExpiryUnknown, InstrumentUnknown, SpotUnknown
 from app.core.ids import Exchange, InstrumentKey, format_expiry, format_strike, parse_expiry
 from app.core.instruments import Instrument
@@ -359,3 +360,9 @@ class ATMEngine:
             centred_at=self._clock.now(),
             moved_ms=self._clock.now_ms(),
         )
+
+
+def get_atm_engine() -> ATMEngine:
+    """The running service's engine: a door of the user's document."""
+    engine: ATMEngine = current.runtime().engine
+    return engine

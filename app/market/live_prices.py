@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from app.core import current
 from app.core.errors import InstrumentUnknown
 from app.core.ids import InstrumentKey, InstrumentKind, Segment
 from app.core.instruments import Instrument
@@ -383,3 +384,24 @@ class PriceView(Mapping[str, float]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def get_prices() -> PriceView:
+    """Last prices of the running service by token or symbol: a door of the user's document."""
+    runtime = current.runtime()
+    registry = runtime.registry
+
+    def find(name: str) -> InstrumentKey:
+        """A token, or a symbol: its index, else its cash line, else its nearest future."""
+        try:
+            found: Instrument = registry.by_token(name)
+        except InstrumentUnknown:
+            symbol = registry.resolve_symbol(name)
+            nearest = next(iter(registry.futures(symbol)), None)
+            spot = registry.index(symbol) or registry.cash(symbol) or nearest
+            if spot is None:
+                raise
+            found = spot
+        return found.key
+
+    return PriceView(runtime.board, find)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 
+from app.core import current
 from app.core.errors import CapacityExceeded, InstrumentUnknown, InvalidRequest, TerminalError
 from app.core.ids import Exchange, InstrumentKey, InstrumentKind, OptionType, Tier, format_expiry
 from app.core.instruments import Instrument
@@ -385,3 +386,9 @@ def _tier(name: str) -> Tier:
         return Tier(name.upper())
     except ValueError:
         raise InvalidRequest(f"no such tier: {name!r}; TIER_A or TIER_B") from None
+
+
+def get_subscription_manager() -> SubscriptionManager:
+    """The running service's wishes: a door of the user's document."""
+    manager: SubscriptionManager = current.runtime().subscriptions
+    return manager

@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import date
 
-from app.core.errors import AlreadyExists, AlreadyInWatchlist, ExpiryUnknown, NotInWatchlist
+from app.core import current
+from app.core.blocking import run
+from app.core.errors import AlreadyExists, AlreadyInWatchlist, ExpiryUnknown, NotInWatchlist, TerminalError
 from app.core.ids import InstrumentKey, format_expiry, parse_expiry
 from app.market.atm_engine import ChainId
 from app.market.entries import AddResult, ChainResult, Entry, EntryView, RemoveResult, Wanted
@@ -164,6 +166,55 @@ class WatchlistManager(Upkeep):
         freed = await self._delete(entries, AuditAction.UNSUBSCRIBE, f"released by user {user_id}")
         message = f"{name_of(entries[0].chain)} released, {freed} instruments unsubscribed"
         return ChainResult(name, entries[0].row.exchange, day, message, released=freed, revision=self._wishes.revision)
+
+    # -- doors of the user's document: for callers that cannot await ---------------------------------------------------
+
+    def add_to_watchlist(
+        self,
+        user_id: int,
+        symbol: str,
+        expiry: str | date | None = None,
+        instrument_type: str = InstrumentType.STOCK_OPTION,
+        underlying_ltp: float | None = None,
+    ) -> dict[str, object]:
+        """As :meth:`add`; a refusal is an answer with ``success`` False, its ``code`` and what changed: nothing."""
+        try:
+            result = run(self.add(user_id, symbol, expiry, InstrumentType(instrument_type), underlying_ltp))
+        except (TerminalError, ValueError) as refused:
+            return _refusal(refused)
+        return {
+            "success": True,
+            "message": result.message,
+            "strikes_subscribed": result.strikes_subscribed,
+            "missing": [(leg.strike, str(leg.option_type), leg.reason) for leg in result.missing],
+            "evicted": [(each.symbol, each.legs, each.owner) for each in result.evicted],
+        }
+
+    def remove_from_watchlist(self, user_id: int, symbol: str, expiry: str | date | None = None) -> dict[str, object]:
+        """As :meth:`remove`."""
+        try:
+            result = run(self.remove(user_id, symbol, expiry))
+        except (TerminalError, ValueError) as refused:
+            return _refusal(refused)
+        return {"success": True, "message": result.message, "unsubscribed": result.unsubscribed}
+
+    def get_user_watchlist(self, user_id: int) -> list[dict[str, object]]:
+        """As :meth:`entries`, one record an entry."""
+        return [
+            {
+                "id": each.id,
+                "symbol": each.symbol,
+                "expiry_date": None if each.expiry is None else format_expiry(each.expiry),
+                "instrument_type": str(each.instrument_type),
+                "added_order": each.added_order,
+                "state": each.state,
+            }
+            for each in self.entries(user_id)
+        ]
+
+    def clear_all_user_watchlist(self, user_id: int) -> int:
+        """As :meth:`clear` for one user."""
+        return run(self.clear(user_id))
 
     # -- endpoints 13 and 14 -----------------------------------------------------------------------------------------
 
@@ -338,3 +389,14 @@ def _day(expiry: str | date | None) -> date | None:
         return parse_expiry(expiry)
     except ValueError as error:
         raise ExpiryUnknown(str(error), valid=[]) from None
+
+
+def get_watchlist_manager() -> WatchlistManager:
+    """The running service's lists: a door of the user's document."""
+    manager: WatchlistManager = current.runtime().watchlists
+    return manager
+
+
+def _refusal(refused: TerminalError | ValueError) -> dict[str, object]:
+    code = refused.code if isinstance(refused, TerminalError) else "INVALID_REQUEST"
+    return {"success": False, "message": str(refused), "code": code}

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from app.core import current
 from app.core.ids import InstrumentKey
 from app.core.instruments import Instrument
 from app.core.sessions import Calendar
@@ -177,3 +178,9 @@ class WebSocketManager:
             "last_error": health.last_error,
             "last_data_age_ms": self._clock.now_ms() - last_data_ms if last_data_ms else None,
         }
+
+
+def get_ws_manager() -> WebSocketManager:
+    """The running service's connections: a door of the user's document."""
+    manager: WebSocketManager = current.runtime().ws_manager
+    return manager

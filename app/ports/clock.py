@@ -1,10 +1,8 @@
-"""Time, passed in. The wall clock is here; the virtual clock belongs to the simulation's loop."""
+"""Time, passed in. Adapters: the shifted wall clock of a service and the virtual clock of simulations."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from datetime import UTC, date, datetime, tzinfo
+from datetime import datetime
 from typing import Protocol
 
 
@@ -22,36 +20,3 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds that never go back, for intervals only."""
         ...
-
-
-class ShiftedClock:
-    """A running clock moved by a whole number of days, at the present time of day (``BT_SIM_DATE``).
-
-    ``epoch_s`` and ``monotonic_s`` are the sources of time: the machine's by default, a loop's in virtual time.
-    """
-
-    def __init__(
-        self,
-        zone: tzinfo,
-        day: date | None = None,
-        *,
-        epoch_s: Callable[[], float] = time.time,
-        monotonic_s: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._zone = zone
-        self._epoch_s = epoch_s
-        self._monotonic_s = monotonic_s
-        today = datetime.fromtimestamp(epoch_s(), zone).date()
-        self.offset_s = 0.0 if day is None else (day - today).days * 86_400.0
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self._epoch_s() + self.offset_s, self._zone)
-
-    def now_ms(self) -> int:
-        return int((self._epoch_s() + self.offset_s) * 1000)
-
-    def now_utc(self) -> datetime:
-        return self.now().astimezone(UTC)
-
-    def monotonic(self) -> float:
-        return self._monotonic_s()

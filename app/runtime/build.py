@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -32,13 +32,13 @@ from app.market.watchlist_manager import Desk as ListDesk
 from app.market.watchlist_manager import WatchlistManager
 from app.market.ws_manager import WebSocketManager
 from app.ports.bus import Bus
-from app.ports.clock import ShiftedClock
 from app.ports.store import Store
 from app.rest.auth import Authenticator
 from app.rest.chain_quotes import DeskQuotes
 from app.rest.services import Gauges, Readiness, Services
 from app.rest.status import StatusTeller
 from app.rest.stream_ws import StreamEndpoint, StreamSettings
+from app.runtime.clock import ShiftedClock
 from app.runtime.open_interest import OpenInterestBook
 from app.runtime.places import calendar_of, clock_of, secret_key_of
 from app.runtime.upstream import Upstream, build_hooks, build_policy, build_upstream
@@ -67,10 +67,14 @@ class Status:
 
 
 class Relay:
-    """Carries notices from owners that are built first to the publisher, which is built last."""
+    """Carries news from parts that are built first to those that are built after them."""
 
     def __init__(self) -> None:
         self.deliver: Notify = _nobody
+        self.renewed: Callable[[], None] = lambda: None
+
+    def token_is_new(self) -> None:
+        self.renewed()
 
     def __call__(self, event: Event) -> None:
         self.deliver(event)
@@ -96,6 +100,18 @@ class Market:
 
 
 @dataclass(frozen=True, slots=True)
+class Outbound:
+    """From the board to the browsers."""
+
+    bus: Bus
+    publisher: Publisher
+    hub: Hub
+    stream: StreamEndpoint
+    teller: StatusTeller
+    quotes: DeskQuotes
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
     """Everything one service consists of."""
 
@@ -103,14 +119,11 @@ class Runtime:
     clock: ShiftedClock
     calendar: Calendar
     store: Store
-    bus: Bus
     upstream: Upstream
     market: Market
+    outbound: Outbound
     sessions: SessionWatch
     open_interest: OpenInterestBook
-    publisher: Publisher
-    hub: Hub
-    stream: StreamEndpoint
     services: Services
     universe: Universe
     status: Status
@@ -155,10 +168,37 @@ def build(settings: Settings, *, in_memory: bool = False) -> Runtime:
     key = "in memory" if in_memory else secret_key_of(settings)
     store: Store = MemoryStore(clock) if in_memory else SqlStore(settings.bt_database_url, clock)
     board = LivePrices(connections=DHAN_LIMITS.connections)
-    upstream = build_upstream(settings, board.buffers, clock, key)
     relay = Relay()
+    upstream = build_upstream(settings, board.buffers, clock, key, relay.token_is_new)
     market = _build_market(settings, clock, calendar, store, board, upstream, relay)
+    authenticator = Authenticator(store, clock, key, settings.bt_auth)
+    outbound = _build_outbound(settings, clock, calendar, market, authenticator)
+    relay.renewed = market.ws_manager.credentials_renewed
+    relay.deliver = outbound.publisher.notify
+    status = Status()
+    open_interest = OpenInterestBook(settings.bt_data_dir, board, market.registry, lambda: clock.now().date())
+    return Runtime(
+        settings=settings,
+        clock=clock,
+        calendar=calendar,
+        store=store,
+        upstream=upstream,
+        market=market,
+        outbound=outbound,
+        sessions=SessionWatch(board, calendar, clock, relay, open_interest.keep),
+        open_interest=open_interest,
+        services=_build_services(settings, clock, calendar, store, market, outbound, authenticator, status),
+        universe=parse_universe(_universe_text(settings)),
+        status=status,
+        relay=relay,
+    )
+
+
+def _build_outbound(
+    settings: Settings, clock: ShiftedClock, calendar: Calendar, market: Market, authenticator: Authenticator
+) -> Outbound:
     bus = _build_bus(settings)
+    board = market.board
     face = Face(board, market.states, clock)
     desk = ChainDesk(ChainView(market.registry, market.engine, board, calendar), face, clock)
     teller = StatusTeller(market.subscriptions, market.ws_manager, market.states, board, clock)
@@ -171,62 +211,51 @@ def build(settings: Settings, *, in_memory: bool = False) -> Runtime:
         watchlist=lambda user_id: _watchlist_rows(market, user_id),
         status=teller.status,
     )
-    publisher = Publisher(
-        board,
-        face,
-        desk,
-        opener,
-        bus,
-        clock,
-        PublisherSettings(int(clock.now().timestamp() - clock.offset_s), settings.bt_publish_interval_ms / 1000),
-        show=market.watchlists.touch_shown,
-    )
-    relay.deliver = publisher.notify
+    life_s = int(clock.now().timestamp() - clock.offset_s)
+    cadence = PublisherSettings(life_s, settings.bt_publish_interval_ms / 1000)
     hub = Hub(bus, clock, opener.check, wide=settings.bt_nats_url is None)
-    status = Status()
-    authenticator = Authenticator(store, clock, key, settings.bt_auth)
-    stream = StreamEndpoint(hub, authenticator, clock, StreamSettings(stalled_s=settings.bt_stalled_client_s))
-    services = Services(
+    return Outbound(
+        bus=bus,
+        publisher=Publisher(board, face, desk, opener, bus, clock, cadence, show=market.watchlists.touch_shown),
+        hub=hub,
+        stream=StreamEndpoint(hub, authenticator, clock, StreamSettings(stalled_s=settings.bt_stalled_client_s)),
+        teller=teller,
+        quotes=DeskQuotes(desk, face, market.registry, clock),
+    )
+
+
+def _build_services(
+    settings: Settings,
+    clock: ShiftedClock,
+    calendar: Calendar,
+    store: Store,
+    market: Market,
+    outbound: Outbound,
+    authenticator: Authenticator,
+    status: Status,
+) -> Services:
+    return Services(
         clock=clock,
         calendar=calendar,
         registry=market.registry,
-        board=board,
+        board=market.board,
         atm=market.engine,
         subscriptions=market.subscriptions,
         watchlists=market.watchlists,
         pool=market.ws_manager,
         control=market.control,
         states=market.states,
-        status=teller,
+        status=outbound.teller,
         store=store,
         authenticator=authenticator,
-        chain_quotes=DeskQuotes(desk, face, market.registry, clock),
+        chain_quotes=outbound.quotes,
         registry_admin=lambda: _registry_admin(market.registry, status),
         readiness=lambda: Readiness(not status.waiting_for, tuple(status.waiting_for)),
-        connections=0 if upstream.feed is None else DHAN_LIMITS.connections,
-        gauges=lambda: _gauges(status, hub, publisher, stream, bus),
+        connections=0 if settings.feed_source == "off" else DHAN_LIMITS.connections,
+        gauges=lambda: _gauges(status, outbound),
         concerns=lambda: tuple(status.concerns.values()),
         badges=lambda: _badges(settings, calendar, clock, status),
         versions=_versions(),
-    )
-    oi_book = OpenInterestBook(settings.bt_data_dir, board, market.registry, lambda: clock.now().date())
-    return Runtime(
-        settings=settings,
-        clock=clock,
-        calendar=calendar,
-        store=store,
-        bus=bus,
-        upstream=upstream,
-        market=market,
-        sessions=SessionWatch(board, calendar, clock, relay, oi_book.keep),
-        open_interest=oi_book,
-        publisher=publisher,
-        hub=hub,
-        stream=stream,
-        services=services,
-        universe=parse_universe(_universe_text(settings)),
-        status=status,
-        relay=relay,
     )
 
 
@@ -302,12 +331,12 @@ def _registry_admin(registry: InstrumentRegistry, status: Status) -> Mapping[str
     return {**report, "last_refused": status.master_refused}
 
 
-def _gauges(status: Status, hub: Hub, publisher: Publisher, stream: StreamEndpoint, bus: Bus) -> Gauges:
+def _gauges(status: Status, outbound: Outbound) -> Gauges:
     return Gauges(
-        stream_clients=hub.clients,
-        stream_messages=publisher.messages,
-        stream_closed_slow=stream.stalled,
-        bus_dropped=bus.dropped,
+        stream_clients=outbound.hub.clients,
+        stream_messages=outbound.publisher.messages,
+        stream_closed_slow=outbound.stream.stalled,
+        bus_dropped=outbound.bus.dropped,
         loop_lag_ms=status.loop_lag_ms,
         loop_lag_max_ms=status.loop_lag_max_ms,
         gc_pause_max_ms=status.gc_pause_max_ms,
@@ -337,10 +366,3 @@ def _versions() -> Mapping[str, str]:
         return {"service": version("broking-terminal")}
     except PackageNotFoundError:  # run from a source tree that was never installed
         return {"service": "source"}
-
-
-def build_in_memory() -> Runtime:
-    """A service for the doors where none runs: memory store, no sockets, the generated master on the document's day."""
-    from app.runtime.in_memory import started_in_memory
-
-    return started_in_memory()

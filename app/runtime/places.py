@@ -6,7 +6,7 @@ import secrets
 from importlib.resources import files
 
 from app.core.sessions import Calendar, parse_exchange_days
-from app.ports.clock import ShiftedClock
+from app.runtime.clock import ShiftedClock
 from app.settings import Settings
 
 KEY_FILE = "secret.key"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
@@ -16,7 +17,7 @@ from app.market.events import Notify
 from app.market.pool import PoolHooks
 from app.market.pool_policy import PoolPolicy
 from app.ports.clock import Clock
-from app.ports.feed import Feed, FeedClosed, FeedConnection, Retry, TickBuffers
+from app.ports.feed import Feed, FeedConnection, TickBuffers
 from app.settings import Settings
 
 SIMULATOR_CLIENT, SIMULATOR_TOKEN = "simulated", "simulated"
@@ -24,40 +25,45 @@ HTTP_TIMEOUT_S = 30.0
 TOKEN_FILE, COOLDOWN_FILE = "broker-token", "feed-cooldown.json"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Upstream:
-    """The feed's adapter and its helpers; ``simulator_url`` is filled in when the child process has said it."""
+    """The feed's adapter and its helpers; ``feed`` is None where no socket is ever opened."""
 
     http: httpx.AsyncClient
     tokens: TokenSource
     feed: LateFeed | None
-    simulator_control_url: str | None = None
 
 
 class LateFeed:
     """A feed whose address may be known only after the simulator's child process has started."""
 
-    def __init__(self, make: Callable[[str], Feed], url: str | None) -> None:
+    def __init__(self, make: Callable[[str], Feed]) -> None:
         self._make = make
-        self._feed = None if url is None else make(url)
+        self._feed: Feed | None = None
+        self._is_known = asyncio.Event()
 
     def point_at(self, url: str) -> None:
         self._feed = self._make(url)
+        self._is_known.set()
 
     async def connect(self, index: int) -> FeedConnection:
-        if self._feed is None:
-            raise FeedClosed("the simulator has not started yet", retry=Retry.BACKOFF)
+        await self._is_known.wait()
+        assert self._feed is not None
         return await self._feed.connect(index)
 
 
-def build_upstream(settings: Settings, buffers: TickBuffers, clock: Clock, secret_key: str) -> Upstream:
-    """No socket is opened here."""
+def build_upstream(
+    settings: Settings, buffers: TickBuffers, clock: Clock, secret_key: str, on_new_token: Callable[[], None]
+) -> Upstream:
+    """No socket is opened here. ``on_new_token`` is called whenever a credential has replaced another."""
     http = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S)
-    tokens = _token_source(settings, clock, http, secret_key)
+    tokens = _token_source(settings, clock, http, secret_key, on_new_token)
     if settings.feed_source == "off":
         return Upstream(http, tokens, None)
-    url = settings.dhan_feed_url if settings.feed_source == "dhan" else None
-    return Upstream(http, tokens, LateFeed(lambda at: DhanFeed(buffers, at, tokens, clock), url))
+    feed = LateFeed(lambda url: DhanFeed(buffers, url, tokens, clock))
+    if settings.feed_source == "dhan":
+        feed.point_at(settings.dhan_feed_url)
+    return Upstream(http, tokens, feed)
 
 
 def build_policy(settings: Settings) -> PoolPolicy:
@@ -84,7 +90,9 @@ def build_hooks(settings: Settings, renew: Callable[[], Awaitable[bool]], notify
     )
 
 
-def _token_source(settings: Settings, clock: Clock, http: httpx.AsyncClient, secret_key: str) -> TokenSource:
+def _token_source(
+    settings: Settings, clock: Clock, http: httpx.AsyncClient, secret_key: str, on_new_token: Callable[[], None]
+) -> TokenSource:
     if settings.feed_source != "dhan" or settings.dhan_client_id is None:
         return TokenSource(SIMULATOR_CLIENT, clock, token=static_token(SIMULATOR_TOKEN))
     minter = None
@@ -103,7 +111,12 @@ def _token_source(settings: Settings, clock: Clock, http: httpx.AsyncClient, sec
         token = static_token(settings.dhan_access_token.get_secret_value())
     elif minter is not None:
         token = vault.load()
-    return TokenSource(settings.dhan_client_id, clock, token=token, minter=minter, on_new=vault.save)
+
+    def keep_and_tell(new: Token) -> None:
+        vault.save(new)
+        on_new_token()
+
+    return TokenSource(settings.dhan_client_id, clock, token=token, minter=minter, on_new=keep_and_tell)
 
 
 def _remember_cooldown(path: Path, until_ms: int) -> None:

@@ -20,7 +20,7 @@ CLOCKS = {
     ("date", "today"),
 }
 # Where the outside world enters: the adapter of the clock, and programs of their own.
-CLOCK_OWNERS = {"app/ports/clock.py"}
+CLOCK_OWNERS = {"app/runtime/clock.py"}
 PROGRAMS = ("app/cli/", "app/sim/child.py")
 # Types whose module-level instances hold no state of the service.
 STATELESS = {
