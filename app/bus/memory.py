@@ -47,9 +47,8 @@ class MemoryBus:
             self._deliver_all()
 
     def subscribe(self, subject: str, deliver: Deliver) -> _Reader:
-        self._readers = [reader for reader in self._readers if reader.open]
         reader = _Reader(subject, deliver)
-        self._readers.append(reader)
+        self._readers = [*(known for known in self._readers if known.open), reader]
         return reader
 
     @property
@@ -61,7 +60,7 @@ class MemoryBus:
         try:
             while self._waiting:
                 subject, payload = self._waiting.popleft()
-                for reader in tuple(self._readers):
+                for reader in self._readers:  # subscribing replaces the list, it never changes one
                     if reader.open and covers(reader.pattern, subject):
                         reader.deliver(subject, payload)
         finally:

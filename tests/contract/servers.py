@@ -237,6 +237,11 @@ class NatsServer:
             _stop(self.process, signal.SIGTERM)
             self.process = None
 
+    def kill(self) -> None:
+        if self.process is not None:
+            _stop(self.process, signal.SIGKILL)
+            self.process = None
+
     def freeze(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)

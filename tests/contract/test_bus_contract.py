@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from app.bus import nats as nats_module
 from app.bus.memory import MemoryBus
 from app.bus.nats import NatsBus
 from app.bus.subjects import covers
@@ -103,6 +104,23 @@ async def test_a_closed_subscription_is_silent_at_once(bus: Bus) -> None:
     await until(lambda: len(open_) == 2)
     assert closed == [("a.b", b"1")]
     assert bus.dropped == 0
+
+
+async def test_a_reader_closed_by_another_gets_not_even_what_was_on_its_way(bus: Bus) -> None:
+    first: Received = []
+    second: Received = []
+
+    def close_the_other(subject: str, payload: bytes) -> None:
+        first.append((subject, payload))
+        other.close()
+
+    bus.subscribe("a.b", close_the_other)
+    other = bus.subscribe("a.b", into(second))
+    bus.publish("a.b", b"1")
+    bus.publish("a.b", b"2")
+    await until(lambda: len(first) == 2)
+    await asyncio.sleep(0)
+    assert second == []
 
 
 async def test_a_subscription_may_come_back(bus: Bus) -> None:
@@ -333,6 +351,65 @@ async def test_a_frozen_server_never_blocks_and_what_is_given_up_is_counted(nats
         return bool(received) and received[-1][1] == b"!"
 
     await until(probe)
+    await bus.stop()
+
+
+async def test_what_a_dead_server_never_confirmed_is_counted(nats_server: NatsServer) -> None:
+    bus = nats_bus(nats_server, confirm_s=0.5)
+    received: Received = []
+    bus.subscribe("a.b", into(received))
+    await bus.start()
+    nats_server.freeze()
+    for number in range(5):
+        bus.publish("a.b", b"%d" % number)
+    await until(lambda: bus.dropped == 5)
+    assert bus.waiting == 0
+    nats_server.kill()
+    nats_server.start()
+    bus.publish("a.b", b"5")
+    await until(lambda: len(received) == 1)
+    assert received == [("a.b", b"5")]
+    assert bus.dropped == 5
+    await bus.stop()
+
+
+async def test_a_server_killed_under_load_leaves_nothing_behind(nats_server: NatsServer) -> None:
+    bus = nats_bus(nats_server)
+    received: Received = []
+    bus.subscribe("a.>", into(received))
+    await bus.start()
+    for _ in range(5):
+        before = len(received)
+
+        def storm(before: int = before) -> bool:
+            for number in range(50):
+                bus.publish(f"a.{number}", bytes(20_000))
+            return len(received) > before
+
+        await until(storm)
+        nats_server.kill()
+        storm()
+        await asyncio.sleep(0.02)
+        storm()
+        nats_server.start()
+    await until(storm)
+    await bus.stop()
+
+
+async def test_what_a_reader_cannot_take_in_is_counted(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nats_module, "INCOMING_MESSAGES_MAX", 10)
+    bus = nats_bus(nats_server)
+    received: Received = []
+    bus.subscribe("a.b", into(received))
+    await bus.start()
+    for number in range(3_000):
+        bus.publish("a.b", b"%d" % number)
+    await until(lambda: len(received) + bus.dropped == 3_000)
+    assert bus.dropped > 0
+    numbers = [int(payload) for _, payload in received]
+    assert numbers == sorted(numbers)
     await bus.stop()
 
 
