@@ -59,6 +59,7 @@ let timers: FakeTimers;
 let links: Link[];
 let events: StreamEvent[];
 let refused: number;
+let unread: string[];
 let token: string | null;
 let client: StreamClient;
 
@@ -89,6 +90,7 @@ beforeEach(() => {
   links = [];
   events = [];
   refused = 0;
+  unread = [];
   token = null;
   client = new StreamClient(
     () => {
@@ -100,6 +102,7 @@ beforeEach(() => {
       event: (event) => events.push(event),
       heard: () => {},
       unauthenticated: () => refused++,
+      unreadable: (why) => unread.push(why),
     },
     timers,
     () => token,
@@ -217,6 +220,18 @@ describe('connection', () => {
     timers.advance(6_000);
     expect(socket.closed).toBe(true);
     expect(links.at(-1)).not.toBe('open');
+  });
+
+  it('says what it cannot read and starts again with a new connection', () => {
+    const reader = new Reader();
+    client.subscribe('q', reader);
+    const socket = opened();
+    socket.onmessage!({ data: new ArrayBuffer(3) });
+    expect(unread).toEqual(['a frame has a header of 40 bytes']);
+    expect(socket.closed).toBe(true);
+    expect(reader.losses).toBe(1);
+    timers.advance(400);
+    expect(sockets).toHaveLength(2);
   });
 
   it('signs in first, in a message and never in the address', () => {

@@ -60,6 +60,7 @@ class Live {
       event: (event) => this.event(event),
       heard: (atMs) => (this.offset = atMs - Date.now()),
       unauthenticated: () => this.needSignIn(),
+      unreadable: (why) => this.note(`The stream cannot be read (${why}): reload this page`, 'bad'),
     },
     timers,
     session.token,

@@ -16,8 +16,8 @@ export interface Summary {
   atm_iv: number | null;
   total_ce_oi: number | null;
   total_pe_oi: number | null;
-  future_ltp?: number | null;
-  basis?: number | null;
+  /** What put-call parity says of the price at expiry. */
+  forward?: number | null;
 }
 
 export type Coverage = Record<string, number>;

@@ -18,6 +18,8 @@ export interface StreamHooks {
   heard(atMs: number): void;
   /** The service wants a (new) sign-in; the client stays down until `reconnect`. */
   unauthenticated(): void;
+  /** A message that this page cannot read: most likely the service is newer than the page. */
+  unreadable(why: string): void;
 }
 
 /** The parts of a socket that are used; a test gives its own. */
@@ -167,7 +169,14 @@ export class StreamClient {
     if (socket !== this.socket) return;
     this.heardAt = this.timers.now();
     this.pinged = false;
-    const message = this.parse(data);
+    let message: (ServerMessage & { at_ms?: number }) | null;
+    try {
+      message = this.parse(data);
+    } catch (error) {
+      this.hooks.unreadable(error instanceof Error ? error.message : String(error));
+      this.closed(socket, 4002);
+      return;
+    }
     if (!message) return;
     if (typeof message.at_ms === 'number') this.hooks.heard(message.at_ms);
     if (message.type === 'snapshot' || message.type === 'delta') this.data(message as DataMessage);
