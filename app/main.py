@@ -25,6 +25,12 @@ class Terminal(FastAPI):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             send = _in_one_line(send)
+        if scope["type"] == "websocket":
+            for route in self.router.routes:
+                if isinstance(route, WebSocketRoute) and route.path == scope["path"]:
+                    # Past the middleware: its wrapper of send would hide the transport, whose buffers the stream caps.
+                    await route.app(scope, receive, send)
+                    return
         await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp
+from statistics import median
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +106,7 @@ def analyse(chains: Sequence[ChainInput], now_ms: int, rate: float = DEFAULT_RAT
 
 def forward(chain: ChainInput, years: float, rate: float) -> float:
     """The forward at expiry in rupees; NaN where nothing tells it."""
-    growth = float(np.exp(rate * years))
+    growth = exp(rate * years)
     fallback = chain.future if chain.future > 0.0 else chain.spot * growth
     gap = chain.calls.mark - chain.puts.mark
     both = np.flatnonzero(~np.isnan(gap))
@@ -112,7 +114,7 @@ def forward(chain: ChainInput, years: float, rate: float) -> float:
         return fallback
     distance = np.abs(chain.strikes[both] - fallback) if fallback > 0.0 else np.abs(gap[both])
     close = both[np.argsort(distance, kind="stable")[:PARITY_STRIKES]]
-    implied = float(np.median(chain.strikes[close] + growth * gap[close]))
+    implied = median((chain.strikes[close] + growth * gap[close]).tolist())
     if fallback > 0.0 and abs(implied / fallback - 1.0) > PARITY_TRUST:
         return fallback
     return implied if implied > 0.0 else fallback
@@ -142,7 +144,7 @@ def _leg_rows(sigma: Floats, level: Floats, strike: Floats, life: Floats, rate: 
 
 def summarise(chain: ChainInput, calls: Floats, puts: Floats, level: float) -> Summary:
     """The strip above a chain; ``calls`` and ``puts`` are the leg rows of :class:`ChainResult`."""
-    atm = nearest(chain.strikes.tolist(), chain.spot) if chain.spot > 0.0 and len(chain.strikes) else None
+    atm = nearest(chain.strikes, chain.spot) if chain.spot > 0.0 and len(chain.strikes) else None
     ce_oi, pe_oi = _total(chain.calls.oi), _total(chain.puts.oi)
     return Summary(
         atm_strike=None if atm is None else float(chain.strikes[atm]),
@@ -159,18 +161,19 @@ def summarise(chain: ChainInput, calls: Floats, puts: Floats, level: float) -> S
 
 def max_pain(chain: ChainInput) -> float | None:
     """The strike at which option buyers would be paid the least; the lowest of several; None without any OI."""
-    ce, pe = np.nan_to_num(chain.calls.oi), np.nan_to_num(chain.puts.oi)
-    if not (ce.sum() + pe.sum()) > 0.0:
+    both = np.stack((chain.calls.oi, chain.puts.oi))
+    both[np.isnan(both)] = 0.0
+    below, below_value = both.cumsum(axis=1), (both * chain.strikes).cumsum(axis=1)
+    if not below[:, -1].any():
         return None
-    strikes = chain.strikes
-    paid_calls = np.cumsum(ce) * strikes - np.cumsum(ce * strikes)
-    above_oi, above = pe.sum() - np.cumsum(pe), (pe * strikes).sum() - np.cumsum(pe * strikes)
-    return float(strikes[int(np.argmin(paid_calls + above - above_oi * strikes))])
+    paid_calls = below[0] * chain.strikes - below_value[0]
+    paid_puts = below_value[1, -1] - below_value[1] - (below[1, -1] - below[1]) * chain.strikes
+    return float(chain.strikes[int(np.argmin(paid_calls + paid_puts))])
 
 
 def _total(column: Floats) -> int | None:
-    known = column[~np.isnan(column)]
-    return int(known.sum()) if known.size else None
+    unknown = np.isnan(column)
+    return None if unknown.all() else int(column.sum(where=~unknown))
 
 
 def _ratio(over: int | None, under: int | None) -> float | None:

@@ -27,6 +27,13 @@ _CACHED_CHAINS = 512
 _EXACT = 1e-6  # rupees: strikes have four decimals at most, so a smaller difference is a float's, not a price's
 
 
+class Strikes(Protocol):
+    """Strikes in ascending order: a tuple, or a column."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, place: int, /) -> float: ...
+
+
 class ChainId(NamedTuple):
     """One option chain: an expiry of a symbol on one exchange."""
 
@@ -66,13 +73,13 @@ def known_spot(spot: float | None) -> float:
     return spot
 
 
-def nearest(strikes: Sequence[float], spot: float) -> int:
+def nearest(strikes: Strikes, spot: float) -> int:
     """Index of the listed strike nearest to ``spot``; of two equally near ones the upper.
 
     Raises:
         ValueError: an empty ladder.
     """
-    if not strikes:
+    if not len(strikes):
         raise ValueError("an empty ladder has no nearest strike")
     above = bisect_left(strikes, spot)
     if above == 0:

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 import uvicorn
+from starlette.routing import WebSocketRoute
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from app.main import Terminal
 from app.market.events import Event
 from app.ports.store import Role
 from app.rest.auth import Authenticator, AuthMode
@@ -64,8 +66,10 @@ class Service:
         self.world.tick(RELIANCE, 2641.5)
         listening = socket.create_server(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]
+        whole = Terminal()
+        whole.router.routes.append(WebSocketRoute("/api/v2/stream", self.endpoint))
         config = uvicorn.Config(
-            self.endpoint, lifespan="off", log_level="critical", ws_per_message_deflate=False, ws_ping_interval=None
+            whole, lifespan="off", log_level="critical", ws_per_message_deflate=False, ws_ping_interval=None
         )
         self._server = uvicorn.Server(config)
         self._serving = asyncio.create_task(self._server.serve([listening]))
