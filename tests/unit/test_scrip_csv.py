@@ -168,6 +168,32 @@ def test_reads_dates_as_people_save_them(tmp_path: Path, written: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        (
+            ",26000,NIFTY,NIFTY-Feb2026-24000-CE,NIFTY 24 FEB 24000 CALL,OP,NA,65.0,9999-12-31,24000.00000,CE",
+            "derivative",
+        ),
+        (",26000,NIFTY,NIFTY-Feb2026-24000-CE,NIFTY 24 FEB 24000 CALL,OP,NA,65.0,2026-02-24,inf,CE", "option without"),
+        (",26000,NIFTY,NIFTY-Feb2026-24000-CE,NIFTY 24 FEB 24000 CALL,OP,NA,65.0,2026-02-24,NaN,CE", "option without"),
+        (",26000,NIFTY,NIFTY-Feb2026-24000-CE,NIFTY 24 FEB 24000 CALL,OP,NA,65.0,2026-02-24,-5,CE", "option without"),
+        (
+            ",26000,NIFTY,NIFTY-Feb2026-24000-CE,NIFTY 24 FEB 24000 CALL,OP,NA,65.0,2026-02-24,24000,XX",
+            "option without",
+        ),
+    ],
+)
+def test_leaves_out_what_makes_no_sense(tmp_path: Path, cell: str, reason: str) -> None:
+    row = next(line for line in LINES if "NIFTY 24 FEB 24000 CALL" in line)
+    start = row.index(",26000,")
+    changed = row[:start] + cell + row[row.index(",CE,") + 3 :]
+    report = built(tmp_path, TEXT.replace(row, changed)).report
+    assert report is not None
+    assert report.in_use == 93
+    assert [count for why, count in report.left_out.items() if why.startswith(reason)] == [1]
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         (b"", "empty"),

@@ -42,7 +42,8 @@ UNREADABLE_REFUSED = 0.01
 """A file with more than this share of unreadable rows is taken for a bad one."""
 
 _ORDINAL_1970 = 719_163
-_YEAR_MIN = 1990
+_YEAR_MIN, _YEAR_MAX = 1990, 2200
+_STRIKE_MIN, _STRIKE_MAX = 0.0001, 1e9  # rupees
 _DERIVATIVE = int(Itype.FUTIDX)
 _OPTION = int(Itype.OPTIDX)
 _FIRST_OF_KIND = {item: KINDS.index(KINDS[item]) for item in Itype}
@@ -144,7 +145,7 @@ def _expiry(cells: pl.Series) -> pl.Expr:
 def _day(text: pl.Expr, form: str) -> pl.Expr:
     """A day that is meant: 0001-01-01 is how the file says "never", and ``%Y`` would take ``26`` for a year."""
     day = text.str.to_date(form, strict=False)
-    return pl.when(day.dt.year() >= _YEAR_MIN).then(day)
+    return pl.when(day.dt.year().is_between(_YEAR_MIN, _YEAR_MAX)).then(day)
 
 
 def _compact_symbol() -> pl.Expr:
@@ -159,7 +160,8 @@ def _compact_symbol() -> pl.Expr:
 def _reason() -> pl.Expr:
     """Why a row is left out, null if it is not; first reason wins."""
     itype = pl.col("itype")
-    bad_option = (itype >= _OPTION) & (~(pl.col("strike") > 0.0) | pl.col("strike").is_null() | (pl.col("opt") == 0))
+    is_strike = pl.col("strike").is_between(_STRIKE_MIN, _STRIKE_MAX).fill_null(False)
+    bad_option = (itype >= _OPTION) & (~is_strike | (pl.col("opt") == 0))
     return (
         pl.when(pl.col("exchange").is_null() | pl.col("segment").is_null())
         .then(pl.lit("unreadable"))
@@ -228,26 +230,29 @@ def _sorted(rows: pl.DataFrame) -> pl.DataFrame:
     is_option, is_derivative = pl.col("itype") >= _OPTION, pl.col("itype") >= _DERIVATIVE
     is_main = ((pl.col("series") == "EQ") | (pl.col("type") == "ES")).fill_null(False)
     uppers = rows["upper"].unique().sort()
-    return (
-        rows.lazy()
-        .with_columns(
-            sym=pl.col("upper").cast(pl.Enum(uppers)).to_physical().cast(pl.UInt64),
-            strike=pl.when(is_option).then(pl.col("strike")),
-            expiry=pl.when(is_derivative).then(pl.col("expiry")).otherwise(0),
-            opt=pl.when(is_option).then(pl.col("opt")).otherwise(0),
-            key=pl.col("segment_code").cast(pl.UInt64) * 2**32 + pl.col("id").cast(pl.UInt64),
-        )
-        .with_columns(
-            run=((pl.col("sym") * 16 + pl.col("itype")) * 4 + pl.col("exch")) * 2**20
-            + pl.col("expiry").cast(pl.UInt64),
-            rung=(pl.col("strike") * 10_000).round().cast(pl.UInt64).fill_null(0) * 4 + pl.col("opt"),
-            rest=pl.when(is_derivative)
-            .then(0)
-            .otherwise((~is_main).cast(pl.UInt64) * 2**32 + pl.col("id").cast(pl.UInt64)),
-        )
-        .sort("run", "rung", "rest")
-        .collect()
+    number = pl.col("id").cast(pl.UInt64)
+    coded = rows.select(
+        "symbol",
+        "upper",
+        "name",
+        "itype",
+        "exch",
+        "lot",
+        "tick",
+        "type",
+        "series",
+        sym=pl.col("upper").cast(pl.Enum(uppers)).to_physical().cast(pl.UInt64),
+        strike=pl.when(is_option).then(pl.col("strike")),
+        expiry=pl.when(is_derivative).then(pl.col("expiry")).otherwise(0),
+        opt=pl.when(is_option).then(pl.col("opt")).otherwise(0),
+        key=pl.col("segment_code").cast(pl.UInt64) * 2**32 + number,
+        rest=pl.when(is_derivative).then(0).otherwise((~is_main).cast(pl.UInt64) * 2**32 + number),
+    ).with_columns(
+        run=((pl.col("sym") * 16 + pl.col("itype")) * 4 + pl.col("exch")) * 2**20 + pl.col("expiry").cast(pl.UInt64),
+        rung=(pl.col("strike") * 10_000).round().cast(pl.UInt64).fill_null(0) * 4 + pl.col("opt"),
     )
+    order = np.lexsort(tuple(coded[name].to_numpy() for name in ("rest", "rung", "run")))
+    return coded[order]
 
 
 def _twins(rows: pl.DataFrame) -> npt.NDArray[np.uint8]:
@@ -291,7 +296,7 @@ def _arrays(rows: pl.DataFrame) -> dict[str, Column]:
         "lot": rows["lot"].to_numpy(),
         "tick": rows["tick"].to_numpy(),
         "name_start": _starts(names.str.len_bytes().to_numpy()),
-        "names": np.frombuffer("".join(names.to_list()).encode(), np.uint8),
+        "names": np.frombuffer(names.str.join("").item().encode(), np.uint8),
         "group_start": groups.astype(np.uint32),
         "sym_group": np.searchsorted(groups, symbols["sym_start"]).astype(np.uint32),
         **symbols,

@@ -122,4 +122,4 @@ def _words(table: pl.DataFrame) -> dict[str, Column]:
 
 
 def _lines(texts: pl.Series) -> Column:
-    return np.frombuffer(SEPARATOR.join(texts.to_list()).encode(), np.uint8)
+    return np.frombuffer(texts.str.join(SEPARATOR).item().encode(), np.uint8)
