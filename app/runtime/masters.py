@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 
 from app.core.errors import MasterRefused
+from app.market.instrument_master.snapshot import VERSION
 
 CHILD_TIMEOUT_S = 300.0
 
@@ -46,7 +47,7 @@ class MasterSource:
         """
         self._plan.directory.mkdir(parents=True, exist_ok=True)
         try:
-            return await self._built(await self._source(day), day)
+            return await self._built(await self._source(day))
         except (MasterRefused, OSError) as error:
             self.last_refused = str(error)
             kept = self._newest_kept()
@@ -67,18 +68,24 @@ class MasterSource:
             await _child("app.sim.master", str(path), day.isoformat(), str(self._plan.seed))
         return path
 
-    async def _built(self, source: Path, day: date) -> Path:
-        out = self._plan.directory / f"{self._family()}-{_fingerprint(source)}.snapshot"
+    async def _built(self, source: Path) -> Path:
+        out = self._plan.directory / f"{self._family()}-v{VERSION}-{_fingerprint(source)}.snapshot"
         if not out.exists():
-            await _child("app.market.instrument_master.scrip_csv", str(source), str(out))
+            await _child("app.market.instrument_master.scrip_csv", str(source), str(out), *self._compared_with())
         out.touch()  # the newest good one is what a refused file falls back to
         return out
 
     def _family(self) -> str:
         return "generated" if self._plan.given is None and self._plan.generated else "master"
 
+    def _compared_with(self) -> tuple[str, ...]:
+        """A download absurdly shorter than the last good one is refused; a file given by hand is meant."""
+        kept = self._newest_kept()
+        is_downloaded = self._plan.given is None and not self._plan.generated
+        return (str(kept),) if kept is not None and is_downloaded else ()
+
     def _newest_kept(self) -> Path | None:
-        kept = list(self._plan.directory.glob(f"{self._family()}-*.snapshot"))
+        kept = list(self._plan.directory.glob(f"{self._family()}-v{VERSION}-*.snapshot"))
         return max(kept, key=lambda path: path.stat().st_mtime, default=None)
 
 

@@ -251,6 +251,12 @@ print("clean")
     assert (done.returncode, done.stdout.strip().splitlines()[-1:]) == (0, ["clean"]), done.stderr
 
 
+def test_phase3_scheduler_has_the_end_of_day_planned(tmp_path: Path) -> None:
+    code = "from app.lifecycle.hooks import scheduler; print(sorted(job.id for job in scheduler.get_jobs()))"
+    done = run_python(code, tmp_path)
+    assert "'end_of_day'" in done.stdout, done.stderr
+
+
 def next_minute(lead_s: float = 8.0) -> dt.datetime:
     return (dt.datetime.now(IST) + dt.timedelta(seconds=lead_s + 60)).replace(second=0, microsecond=0)
 

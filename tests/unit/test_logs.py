@@ -1,0 +1,25 @@
+"""No secret reaches a log line, whatever part of the event holds it."""
+
+from __future__ import annotations
+
+import pytest
+import structlog
+
+from app.lifecycle.logs import set_up_logs
+
+
+def test_secrets_are_taken_out_of_every_value(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logs(["very-secret-token", "1234"])
+    try:
+        log = structlog.get_logger("test")
+        log.info("connecting to wss://x?token=very-secret-token", pin="1234", url="https://x/?pin=1234")
+        try:
+            raise RuntimeError("refused: very-secret-token")
+        except RuntimeError:
+            log.exception("failed")
+    finally:
+        structlog.reset_defaults()
+    shown = capsys.readouterr().out
+    assert "very-secret-token" not in shown
+    assert "1234" not in shown
+    assert "refused: ***" in shown

@@ -1,0 +1,142 @@
+"""Session start, trading, session end: what the board and the people are told."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from importlib.resources import files
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from app.core.ids import Exchange, InstrumentKey, InstrumentKind, OptionType, Segment
+from app.core.instruments import Instrument
+from app.core.packets import DepthLevel, Full, ltt_from_utc
+from app.core.sessions import Calendar, parse_exchange_days
+from app.dhan.codec import encode_packet
+from app.dhan.decoder import write_frame
+from app.market.events import Event
+from app.market.live_prices import LivePrices
+from app.market.session_watch import SessionWatch
+
+IST = ZoneInfo("Asia/Kolkata")
+LEG = Instrument(
+    key=InstrumentKey(Segment.NSE_FNO, 47317),
+    token="NIFTY_10FEB2026_25000CE",
+    kind=InstrumentKind.OPTION,
+    exchange=Exchange.NSE,
+    symbol="NIFTY",
+    name="NIFTY 10 FEB 25000 CALL",
+    lot_size=65,
+    tick=0.05,
+    expiry=date(2026, 2, 10),
+    strike=25000.0,
+    option_type=OptionType.CE,
+)
+
+
+class DayClock:
+    def __init__(self, text: str) -> None:
+        self.at = datetime.fromisoformat(text).replace(tzinfo=IST)
+
+    def now(self) -> datetime:
+        return self.at
+
+    def now_ms(self) -> int:
+        return int(self.at.timestamp() * 1000)
+
+    def monotonic(self) -> float:
+        return self.at.timestamp()
+
+
+class Day:
+    """A board with one leg, watched through a day."""
+
+    def __init__(self, start: str) -> None:
+        folder = files("app.core") / "calendars"
+        days = [parse_exchange_days((folder / f"{name}.toml").read_text()) for name in ("nse", "bse", "mcx")]
+        self.clock = DayClock(start)
+        self.board = LivePrices()
+        self.board.buffers.socket_of[self.board.track(LEG)] = 0
+        self.events: list[Event] = []
+        self.kept: list[tuple[Segment, date]] = []
+        self.watch = SessionWatch(
+            self.board,
+            Calendar(days, IST),
+            self.clock,
+            self.events.append,
+            lambda segment, day: self.kept.append((segment, day)),
+        )
+
+    def go_to(self, text: str) -> None:
+        self.clock.at = datetime.fromisoformat(text).replace(tzinfo=IST)
+        self.watch.look()
+
+    def packet(self, close_raw: float, oi: int) -> None:
+        ltt = ltt_from_utc(self.clock.at.timestamp())
+        level = DepthLevel(65, 65, 1, 1, 99.95, 100.05)
+        full = Full(LEG.key, 100.0, 65, ltt, 100.0, 1000, 1, 1, oi, oi, oi, 99.0, close_raw, 101.0, 98.0, (level,) * 5)
+        write_frame(self.board.buffers, 0, encode_packet(full), self.clock.now_ms())
+
+    def prev_close(self) -> float:
+        return float(self.board.columns([self.board.slot(LEG.key) or 0]).column("prev_close")[0])
+
+    def oi_change(self) -> float:
+        return float(self.board.columns([self.board.slot(LEG.key) or 0]).column("oi_change")[0])
+
+
+def test_the_previous_close_is_latched_in_session_and_not_after_it() -> None:
+    day = Day("2026-02-03T08:00:00")
+    day.watch.look()
+    day.go_to("2026-02-03T09:20:00")
+    day.packet(close_raw=95.0, oi=1000)
+    assert day.prev_close() == 95.0
+    day.go_to("2026-02-03T15:45:00")
+    day.packet(close_raw=100.0, oi=1200)  # after hours the field has become today's close
+    assert day.prev_close() == 95.0
+    day.go_to("2026-02-04T09:16:00")
+    day.packet(close_raw=100.0, oi=1500)
+    assert day.prev_close() == 100.0
+    assert day.oi_change() == 300  # against where the last session ended
+
+
+def test_started_after_hours_nothing_is_latched() -> None:
+    day = Day("2026-02-03T18:00:00")
+    day.watch.look()
+    day.packet(close_raw=100.0, oi=1200)
+    assert day.prev_close() != day.prev_close()  # not a number: unknown
+
+
+def test_each_phase_is_told_once_per_segment() -> None:
+    day = Day("2026-02-03T08:00:00")
+    moment = day.clock.at
+    while moment < datetime(2026, 2, 4, 1, 0, tzinfo=IST):
+        day.clock.at = moment
+        day.watch.look()
+        moment += timedelta(minutes=1)
+    told = [(event.data["segment"], event.data["phase"]) for event in day.events if event.data["segment"] == "NSE_FNO"]
+    assert told == [("NSE_FNO", "PRE_OPEN"), ("NSE_FNO", "OPEN"), ("NSE_FNO", "CLOSED")]
+    assert {event.kind for event in day.events} == {"session"}
+    assert day.kept.count((Segment.NSE_FNO, date(2026, 2, 3))) == 1
+
+
+def test_a_calendar_without_closing_rolls_over_at_midnight() -> None:
+    day = Day("2026-02-03T23:59:59")
+    day.watch = SessionWatch(
+        day.board, Calendar([], IST, always_open=True), day.clock, day.events.append,
+        lambda segment, of: day.kept.append((segment, of)),
+    )  # fmt: skip
+    day.watch.look()
+    day.packet(close_raw=95.0, oi=1000)
+    day.go_to("2026-02-04T00:00:00")
+    assert (Segment.NSE_FNO, date(2026, 2, 3)) in day.kept
+    assert day.events == [], "nothing opened or closed"
+    day.packet(close_raw=100.0, oi=1100)
+    assert day.prev_close() == 100.0
+    assert day.oi_change() == 100
+
+
+@pytest.mark.parametrize("segment", [Segment.MCX_COMM, Segment.NSE_FNO])
+def test_latching_follows_each_segment_on_its_own(segment: Segment) -> None:
+    day = Day("2026-02-03T18:00:00")  # NSE is closed, MCX trades
+    day.watch.look()
+    assert day.board.buffers.latching[segment] == (segment is Segment.MCX_COMM)
