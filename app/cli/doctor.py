@@ -214,7 +214,10 @@ def report(findings: Iterator[Finding], console: Console, *, preopen: bool) -> b
     worst_is_fine = True
     for finding in findings:
         worst_is_fine &= finding.level is not Level.FAIL
-        console.print(f"[{_COLOURS[finding.level]}]{finding.level.value:>4}[/]  {finding.subject:<9} {finding.text}")
+        console.print(
+            f"[{_COLOURS[finding.level]}]{finding.level.value:>4}[/]  {finding.subject:<9} {finding.text}",
+            soft_wrap=True,
+        )
     if preopen:
         console.print("[green]GO[/]" if worst_is_fine else "[red]NO-GO[/]")
     return worst_is_fine

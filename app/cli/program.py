@@ -232,7 +232,8 @@ def restore(
 def _busy(what: str) -> Progress:
     """A bar that moves while something without a measure of its own goes on; on stderr, so that output stays clean."""
     columns = (SpinnerColumn(), TextColumn(what), TimeElapsedColumn())
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     progress.add_task(what, total=None)
     return progress
 

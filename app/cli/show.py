@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -52,12 +53,12 @@ def first_expiry(remote: Remote, symbol: str) -> str:
 def chain_table(answer: Mapping[str, Any]) -> Table:
     """Calls left, puts right, the strike at the money marked."""
     title = f"{answer['symbol']} {answer['expiry']} ({answer['exchange']})"
-    table = Table(title=title, caption=_caption(answer))
+    table = Table(title=title, caption=_caption(answer), box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for heading in ("OI", "IV", "LTP", "state"):
-        table.add_column(heading, justify="right")
-    table.add_column("strike", justify="center", style="bold")
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("strike", justify="center", style="bold", no_wrap=True)
     for heading in ("state", "LTP", "IV", "OI"):
-        table.add_column(heading, justify="left")
+        table.add_column(heading, justify="left", no_wrap=True)
     rows = answer.get("rows") or {}
     for strike in answer["strikes"]:
         pair = answer["strikes_ce_pe"].get(strike_key(strike), {})

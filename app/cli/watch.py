@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -15,11 +16,13 @@ from websockets.exceptions import InvalidHandshake, WebSocketException
 
 from app.cli.failure import CommandFailed, Exit
 from app.cli.remote import Remote, in_path
-from app.cli.show import DASH, first_expiry, number
+from app.cli.show import DASH, first_expiry, number, strike_key
 
 COLUMNS = ("ltp", "change_pct", "bid", "ask", "volume", "oi", "iv", "state")
+NARROW_COLUMNS = ("ltp", "change_pct", "oi", "iv", "state")
+WIDE = 110  # characters
 TOPICS = ("chain", "quotes", "watchlist", "depth", "status", "events")
-ROWS_MAX = 60
+ROWS_MAX = 40
 RATE_HZ = 4
 RETRY_S = 2.0
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
@@ -28,8 +31,9 @@ MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 class View:
     """What the stream has told so far: rows by token, a summary, the newest notices. Pure."""
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, columns: Sequence[str] = COLUMNS) -> None:
         self.topic = topic
+        self.columns = columns
         self.rows: dict[str, dict[str, Any]] = {}
         self.summary: dict[str, Any] = {}
         self.notices: list[str] = []
@@ -65,13 +69,24 @@ class View:
         self.summary.update(data.get("summary") or {})
 
     def table(self, note: str = "") -> Table:
-        table = Table(title=self.topic, caption=note or " · ".join(self._told()))
-        table.add_column("instrument")
-        for name in COLUMNS:
-            table.add_column(name.replace("_", " "), justify="right")
-        for token, row in list(self.rows.items())[:ROWS_MAX]:
-            table.add_row(token, *(_cell(name, row.get(name)) for name in COLUMNS))
+        caption = note or " · ".join(self._told())
+        table = Table(title=self.topic, caption=caption, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+        table.add_column("instrument", no_wrap=True)
+        for name in self.columns:
+            table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+        for token, row in self._shown():
+            table.add_row(token, *(_cell(name, row.get(name)) for name in self.columns))
         return table
+
+    def _shown(self) -> list[tuple[str, dict[str, Any]]]:
+        """The rows there is room for; of a long chain those around the money."""
+        rows, atm = list(self.rows.items()), self.summary.get("atm_strike")
+        middle = 0
+        if isinstance(atm, int | float) and len(rows) > ROWS_MAX:
+            call = f"_{strike_key(float(atm))}CE"
+            middle = next((place for place, (token, _) in enumerate(rows) if token.endswith(call)), 0)
+        first = max(0, min(middle - ROWS_MAX // 2, len(rows) - ROWS_MAX))
+        return rows[first : first + ROWS_MAX]
 
     def _told(self) -> list[str]:
         told = [f"{name} {number(value)}" for name, value in self.summary.items() if value is not None]
@@ -111,7 +126,7 @@ async def watch(url: str, token: str | None, topic: str, console: Console, updat
     Raises:
         CommandFailed: refused, or unreachable from the start.
     """
-    view = View(topic)
+    view = View(topic, COLUMNS if console.width >= WIDE else NARROW_COLUMNS)
     with Live(view.table("connecting"), console=console, auto_refresh=False) as live:
         while True:
             try:

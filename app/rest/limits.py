@@ -15,7 +15,7 @@ PAGE_MAX = 1_000
 ACTIVE_PAGE_MAX = 25_000  # the whole capacity may be asked for at once
 SEARCH_DEFAULT = 20
 SEARCH_MAX = 100
-ROWS_PER_SLICE = 500  # about 2 ms of work between two looks at the loop
+ROWS_PER_SLICE = 250  # about 3.5 ms of work between two looks at the loop
 
 IDEMPOTENCY_KEY_CHARS_MAX = 255
 IDEMPOTENCY_ENTRIES_MAX = 1_024

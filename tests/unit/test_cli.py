@@ -21,7 +21,6 @@ from rich.console import Console
 from app.cli import database, show, users
 from app.cli.doctor import Doctor, Finding, Level, report
 from app.cli.failure import CommandFailed, Exit
-from app.cli.places import calendar_of, clock_of
 from app.cli.program import own_url, run
 from app.cli.remote import Remote, in_path
 from app.cli.sim import RegistryDirectory
@@ -31,6 +30,7 @@ from app.market.instrument_master.registry import InstrumentRegistry
 from app.ports.store import Role
 from app.rest.auth import Authenticator
 from app.rest.passwords import NO_LOGIN
+from app.runtime.places import calendar_of, clock_of
 from app.settings import Settings
 from app.storage.memory_store import MemoryStore
 from tests.api.support import IST, HandClock, cheap_passwords
@@ -238,6 +238,18 @@ def test_a_view_takes_snapshots_deltas_and_notices() -> None:
     assert "evicted: symbol TCS" in shown
     view.take({"type": "snapshot", "seq": 9, "data": {"rows": {"c": {}}}})
     assert list(view.rows) == ["c"]
+
+
+def test_a_long_chain_is_shown_around_the_money() -> None:
+    view = View("chain:NIFTY:26FEB2026")
+    rows = {f"NIFTY_26FEB2026_{strike}{side}": {} for strike in range(20_000, 30_100, 100) for side in ("CE", "PE")}
+    view.take({"type": "snapshot", "seq": 1, "data": {"rows": rows, "summary": {"atm_strike": 25_000.0}}})
+    shown = text_of(view.table())
+    assert "NIFTY_26FEB2026_25000CE" in shown
+    assert "NIFTY_26FEB2026_20000CE" not in shown
+    assert f"{len(rows) - 40} more rows" in shown
+    view.summary["atm_strike"] = 30_000.0
+    assert "NIFTY_26FEB2026_30000PE" in text_of(view.table())
 
 
 def test_a_refused_topic_ends_the_watch() -> None:
