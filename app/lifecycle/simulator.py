@@ -33,6 +33,11 @@ class SimulatorProcess:
         self._port = 0
         self._log = structlog.get_logger("simulator")
 
+    @property
+    def pid(self) -> int | None:
+        """The child's process id; None before the first start."""
+        return None if self._process is None else self._process.pid
+
     async def start(self) -> SimulatorAddress:
         """Start the child and return where it listens.
 

@@ -47,13 +47,15 @@ class MasterSource:
         """
         self._plan.directory.mkdir(parents=True, exist_ok=True)
         try:
-            return await self._built(await self._source(day))
+            built = await self._built(await self._source(day))
         except (MasterRefused, OSError) as error:
             self.last_refused = str(error)
             kept = self._newest_kept()
             if kept is None:
                 raise
             return kept
+        self.last_refused = None
+        return built
 
     async def _source(self, day: date) -> Path:
         if self._plan.given is not None and "://" not in self._plan.given:
