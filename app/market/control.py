@@ -78,6 +78,7 @@ class Control:
 
     async def step(self) -> None:
         """One pass of the loop: everything that is due now."""
+        self._lists.settle_swept()
         self._tier_b.fill()
         now = self._clock.monotonic()
         if now - self._followed_at >= FOLLOW_EVERY_S:
@@ -85,7 +86,6 @@ class Control:
             self._tier_b.follow()
             await self._lists.follow_spots()
         self._wishes.expire_lingering()
-        self._lists.settle_swept()
         self._wire.reconcile()
         self._journal.note_keys(self._wire.take_rehomed())
         if not self._is_reviewed and self._tier_b.is_whole:

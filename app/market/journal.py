@@ -32,7 +32,7 @@ class Journal:
         self._stored: dict[InstrumentKey, str] = {}
         self._due: dict[InstrumentKey, None] = {}
         self._reasons: dict[InstrumentKey, str] = {}
-        self._entries: dict[int, EntryRow] = {}
+        self._entries: set[int] = set()
         self._atm: dict[tuple[str, str, object], AtmRow] = {}
 
     def loaded(self, state: StoredState) -> None:
@@ -55,12 +55,8 @@ class Journal:
         """Something in their rows changed, such as the connection."""
         self._due.update(dict.fromkeys(keys))
 
-    def note_entry(self, row: EntryRow) -> None:
-        self._entries[row.id] = row
-
-    def forget_entries(self, entry_ids: Iterable[int]) -> None:
-        for entry_id in entry_ids:
-            self._entries.pop(entry_id, None)
+    def note_entry(self, entry_id: int) -> None:
+        self._entries.add(entry_id)
 
     def note_atm(self, row: AtmRow) -> None:
         self._atm[row.underlying_symbol, row.exchange, row.expiry] = row
@@ -92,8 +88,8 @@ class Journal:
 
     # -- rows written behind ---------------------------------------------------------------------------------------
 
-    def take(self) -> tuple[Changes, list[InstrumentKey]] | None:
-        """The next batch, and the keys it settles; None when all is stored.
+    def take(self, row_of: Callable[[int], EntryRow | None]) -> tuple[Changes, list[InstrumentKey]] | None:
+        """The next batch, and the keys it settles; None when all is stored. ``row_of`` gives an entry's present row.
 
         Caller: commits it, then calls :meth:`settled`, or :meth:`failed`.
         """
@@ -115,16 +111,17 @@ class Journal:
             elif token is not None:
                 removed.append(token)
                 audit.append(AuditRow(AuditAction.UNSUBSCRIBE, token, self._reason(key, None), now))
-        entries, self._entries = self._entries, {}
+        rows = [row for entry_id in sorted(self._entries) if (row := row_of(entry_id)) is not None]
+        self._entries.clear()
         atm, self._atm = self._atm, {}
         changes = Changes(
-            entries_updated=tuple(entries.values()),
+            entries_updated=rows,
             leg_tokens_removed=removed,
             legs=legs,
             atm=tuple(atm.values()),
             audit=audit,
         )
-        if not (entries or removed or legs or atm):
+        if not (rows or removed or legs or atm):
             return None
         return changes, keys
 
@@ -141,7 +138,7 @@ class Journal:
     def failed(self, changes: Changes, keys: Iterable[InstrumentKey]) -> None:
         """The batch is not stored: it comes again, newer values first."""
         self._due = dict.fromkeys(keys) | self._due
-        self._entries = {row.id: row for row in changes.entries_updated} | self._entries
+        self._entries.update(row.id for row in changes.entries_updated)
         for row in changes.atm:
             self._atm.setdefault((row.underlying_symbol, row.exchange, row.expiry), row)
 

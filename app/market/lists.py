@@ -69,7 +69,28 @@ class Lists:
 
     async def _alone(self, work: Coroutine[Any, Any, T]) -> T:
         async with self._turn:
+            self.settle_swept()
             return await work
+
+    def settle_swept(self) -> int:
+        """Bring the lists in line with claims that ended in the books alone (wishes by token evict too)."""
+        swept = self._wishes.take_swept()
+        for each in swept:
+            self._journal.note_reason((instrument.key for instrument in each.freed), each.reason)
+            entry = self.book.get(each.owner)
+            if entry is None or not entry.is_active:
+                continue
+            self._suspend(entry, each.reason)
+            if each.evicted:
+                self._tell(
+                    "evicted", entry.row.user_id, entry.chain, legs=len(each.freed), reason=each.reason, by="other"
+                )
+        return len(swept)
+
+    def _suspend(self, entry: Entry, reason: str) -> None:
+        """Mark an entry whose claim is gone; written behind."""
+        entry.row = self._suspended(entry, reason)
+        self._journal.note_entry(entry.id)
 
     # -- views -----------------------------------------------------------------------------------------------------
 
@@ -125,7 +146,6 @@ class Lists:
                 self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=False)
         ids = [entry.id for entry in entries]
         self.book.discard(ids)
-        self._journal.forget_entries(ids)
         for chain in {entry.chain for entry in entries}:
             self._forget_window(chain)
 

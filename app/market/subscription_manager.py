@@ -78,7 +78,7 @@ class SubscriptionManager(WishBooks):
     @property
     def free(self) -> int:
         """Instruments that may still be wished without anybody giving way."""
-        return self.capacity - self.total - len(self._coming) + len(self._leaving) - self._promised
+        return -self._short(())
 
     def promise_tier_b(self, legs: int) -> None:
         """Keep room for Tier B legs that wait for their spot. Affects: admission only."""
@@ -96,10 +96,12 @@ class SubscriptionManager(WishBooks):
             CapacityExceeded: ``short`` instruments do not fit, whoever gives way.
         """
         wanted = {instrument.key: instrument for instrument in instruments}
-        short = self._cost(wanted) - self.free
+        short = self._short(wanted)
         victims: list[Victim] = []
         if short > 0:
-            victims = choose_victims(self._candidates(chain), short, self._holders, wanted.keys())
+            # What another request under way is about to hold frees no place either.
+            kept = wanted.keys() | {key for each in self._pending for key in each.wanted}
+            victims = choose_victims(self._candidates(chain), short, self._holders, kept)
             if not victims:
                 raise CapacityExceeded(
                     f"{short} of {len(wanted)} instruments do not fit: all {self.capacity} places are taken by Tier B, "
@@ -140,8 +142,15 @@ class SubscriptionManager(WishBooks):
         """Whether a pending admission evicts that owner: its legs must not move meanwhile."""
         return any(owner in victim.owners for admission in self._pending for victim in admission.victims)
 
-    def _cost(self, wanted: Iterable[InstrumentKey]) -> int:
-        return sum(1 for key in wanted if key in self._leaving or not (self.is_owned(key) or key in self._coming))
+    def _short(self, wanted: Iterable[InstrumentKey]) -> int:
+        """How many places are lacking for ``wanted``, now and once pending admissions are settled; below 0: spare."""
+        unowned, lasting = 0, 0
+        for key in wanted:
+            is_owned = self.is_owned(key)
+            unowned += not is_owned
+            lasting += key in self._leaving if is_owned else key not in self._coming
+        change = len(self._coming) - len(self._leaving)
+        return self.total + max(unowned, lasting + change) + self._promised - self.capacity
 
     def _is_awaited(self, key: InstrumentKey) -> bool:
         return any(key in admission.wanted for admission in self._pending)
@@ -179,7 +188,7 @@ class SubscriptionManager(WishBooks):
     def restore(self, owner: int, chain: ChainKey, instruments: Iterable[Instrument], used_ms: int) -> bool:
         """Give an owner what it had before a restart or an eviction, at nobody's cost; False where there is no room."""
         wanted = {instrument.key: instrument for instrument in instruments}
-        if self._cost(wanted) > self.free:
+        if self._short(wanted) > 0:
             return False
         self._claim(owner, chain, wanted.values(), used_ms)
         self._changed_books()
@@ -205,13 +214,15 @@ class SubscriptionManager(WishBooks):
     def move(self, owner: int, add: Iterable[Instrument], drop: Collection[InstrumentKey]) -> bool:
         """Move a window: new legs are wished before old ones go, unless only these make the room.
 
-        ``owner`` may be ``TIER_B_OWNER``. Returns False, with nothing changed, where there is no room.
+        ``owner`` may be ``TIER_B_OWNER``. Returns False, with nothing changed, where there is no room, or for an owner
+        that holds nothing any more.
         """
+        if owner != TIER_B_OWNER and owner not in self._claims:
+            return False
         coming = {each.key: each for each in add if not self._owns(owner, each.key)}
         going = [key for key in drop if self._owns(owner, key)]
         freed = sum(1 for key in going if len(self._wishes[key].owners) == 1 and not self._is_awaited(key))
-        cost = self._cost(coming)
-        if cost - freed > self.free or self.is_doomed(owner):
+        if self._short(coming) > freed or self.is_doomed(owner):
             return False
         tight = self.total + sum(1 for key in coming if not self.is_owned(key)) > self.capacity
         if tight:

@@ -69,26 +69,6 @@ class Upkeep(Lists):
             if each.key in since:
                 self._wishes.subscribed_since(each.key, since[each.key])
 
-    def _suspend(self, entry: Entry, reason: str) -> None:
-        """Mark an entry whose claim is gone; written behind."""
-        entry.row = self._suspended(entry, reason)
-        self._journal.note_entry(entry.row)
-
-    def settle_swept(self) -> int:
-        """Bring the lists in line with claims that ended in the books alone (wishes by token evict too)."""
-        swept = self._wishes.take_swept()
-        for each in swept:
-            self._journal.note_reason((instrument.key for instrument in each.freed), each.reason)
-            entry = self.book.get(each.owner)
-            if entry is None or not entry.is_active:
-                continue
-            self._suspend(entry, each.reason)
-            if each.evicted:
-                self._tell(
-                    "evicted", entry.row.user_id, entry.chain, legs=len(each.freed), reason=each.reason, by="other"
-                )
-        return len(swept)
-
     async def write_behind(self) -> bool:
         """Store one batch of rows that changed without a use case; False when nothing is due.
 
@@ -100,7 +80,7 @@ class Upkeep(Lists):
         return await self._in_turn(self._write_behind())
 
     async def _write_behind(self) -> bool:
-        batch = self._journal.take()
+        batch = self._journal.take(self._row_of)
         if batch is None:
             return False
         try:
@@ -110,6 +90,10 @@ class Upkeep(Lists):
             raise
         self._journal.settled(*batch)
         return True
+
+    def _row_of(self, entry_id: int) -> EntryRow | None:
+        entry = self.book.get(entry_id)
+        return None if entry is None else entry.row
 
     # -- windows ---------------------------------------------------------------------------------------------------
 
@@ -144,7 +128,7 @@ class Upkeep(Lists):
         self._centre(entry, wanted)
         centre = None if wanted.window is None else wanted.window.atm_strike
         entry.row = replace(entry.row, centre=centre)
-        self._journal.note_entry(entry.row)
+        self._journal.note_entry(entry.id)
         if old != new:
             self._tell("window_moved", entry.row.user_id, entry.chain, atm_strike=centre, underlying_ltp=spot)
         return old != new

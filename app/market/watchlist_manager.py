@@ -286,7 +286,7 @@ class WatchlistManager(Upkeep):
             if now_ms - entry.stored_use_ms >= USE_STORED_EVERY_MS:
                 entry.stored_use_ms = now_ms
                 entry.row = replace(entry.row, last_used_at=self._clock.now())
-                self._journal.note_entry(entry.row)
+                self._journal.note_entry(entry.id)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

@@ -65,6 +65,47 @@ class WishesMachine(RuleBasedStateMachine):
         if not result.evicted:
             assert self._legs_of_others(user) == others
 
+    @rule(wanted=st.lists(st.tuples(USERS, SYMBOLS, EXPIRIES), min_size=3, max_size=6))
+    def everybody_adds(self, wanted: list[tuple[int, str, date]]) -> None:
+        for user, symbol, expiry in wanted:
+            self.add(user, symbol, expiry)
+
+    @rule(
+        user=USERS,
+        symbol=SYMBOLS,
+        expiry=EXPIRIES,
+        moving=SYMBOLS,
+        shift=st.integers(-4, 4),
+        tier=st.sampled_from("AB"),
+    )
+    def add_while_other_things_happen(
+        self, user: int, symbol: str, expiry: date, moving: str, shift: int, tier: str
+    ) -> None:
+        """The commit is under way: spots move, lingers end, somebody wishes by token."""
+
+        async def meanwhile() -> None:
+            store = self.market.store
+            store.gate, store.waiting = asyncio.Event(), asyncio.Event()
+            adding = asyncio.ensure_future(self.market.lists.add(user, symbol, expiry, STOCK))
+            waiting = asyncio.ensure_future(store.waiting.wait())
+            await asyncio.wait([adding, waiting], return_when=asyncio.FIRST_COMPLETED)
+            try:
+                self.spot_moves(moving, shift)
+                self.market.clock.advance(31)
+                await self.market.control.step()
+                self.market.wishes.subscribe(f"{moving}_EQ", tier=f"TIER_{tier}")
+                self.market.wishes.subscribe(f"{moving}_24FEB2026_FUT", tier="TIER_A")
+                self.counts_are_the_sum_of_owners()
+                self.nothing_is_over_capacity_and_every_wish_has_a_home()
+            finally:
+                store.gate.set()
+                waiting.cancel()
+                await asyncio.gather(adding, waiting, return_exceptions=True)
+                store.gate = None
+            assert adding.exception() is None or isinstance(adding.exception(), TerminalError)
+
+        self.run(meanwhile())
+
     @rule(user=USERS, symbol=SYMBOLS, expiry=EXPIRIES, shift=st.integers(-6, 6))
     def take_explicitly(self, user: int, symbol: str, expiry: date, shift: int) -> None:
         with contextlib.suppress(CapacityExceeded, StoreUnavailable):
@@ -108,6 +149,7 @@ class WishesMachine(RuleBasedStateMachine):
             except StoreUnavailable:
                 break
 
+    @precondition(lambda self: self.market.wishes.total > 100)
     @rule()
     def day_ends(self) -> None:
         self.days += 1
@@ -119,9 +161,9 @@ class WishesMachine(RuleBasedStateMachine):
             return
         assert self.market.wishes.tier_a_count == 0
 
-    @rule()
-    def store_goes_or_comes(self) -> None:
-        self.market.store.is_away = not self.market.store.is_away
+    @rule(is_away=st.sampled_from([False, False, True]))
+    def store_goes_or_comes(self, is_away: bool) -> None:
+        self.market.store.is_away = is_away
 
     @rule()
     def rows_are_written_behind(self) -> None:
@@ -180,6 +222,12 @@ class WishesMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Faults stop: within moments store, audit, lists, books and wire agree, and then there is quiet."""
+        try:
+            self._settle_and_compare()
+        finally:
+            self.loop.close()
+
+    def _settle_and_compare(self) -> None:
         self.market.store.is_away = False
         self.time_passes(31)
         self.run(self.market.control.flush())
@@ -195,7 +243,6 @@ class WishesMachine(RuleBasedStateMachine):
         wished = {wish.instrument.key for wish in self.market.wishes.wishes()}
         assert sorted(carried) == sorted(wished | set(self.market.wishes._lingering))
         assert self.market.wire.is_settled
-        self.loop.close()
 
     async def _agree(self) -> None:
         stored = await self.market.stored()
@@ -227,4 +274,4 @@ class WishesMachine(RuleBasedStateMachine):
 
 
 TestWishesMachine = WishesMachine.TestCase
-TestWishesMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestWishesMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
