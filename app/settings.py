@@ -103,7 +103,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _combinations(self) -> Settings:
-        if self.bt_auth == "off" and self.bt_host not in LOOPBACK_HOSTS:
+        if self.bt_auth == "off" and not self.is_loopback:
             raise ValueError(f"BT_AUTH=off is refused with BT_HOST={self.bt_host}: only on 127.0.0.1, localhost or ::1")
         if self.bt_feed == "dhan" and not self.has_dhan_credentials:
             raise ValueError(
@@ -132,6 +132,11 @@ class Settings(BaseSettings):
     @property
     def eod_rule(self) -> EndOfDayRule:
         return parse_eod_time(self.bt_eod_time)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        return self.bt_host in LOOPBACK_HOSTS
 
     @property
     def all_hours(self) -> bool:

@@ -97,6 +97,7 @@ def serve(
         if value is not None:
             os.environ[name] = str(value)  # the application reads its settings itself, also in a reloader's child
     settings = load_settings()
+    refuse_second_owner(settings)
     uvicorn.run(
         "app.main:app",
         host=settings.bt_host,
@@ -111,6 +112,20 @@ def serve(
     )
 
 
+def refuse_second_owner(settings: Settings) -> None:
+    """Say who owns the feed of this data directory, and end; a second owner would fight the first over its sockets."""
+    from app.lifecycle.feed_lock import FeedLock
+    from app.runtime.places import lock_path_of
+
+    if settings.feed_source == "off" or settings.bt_role == "gateway":
+        return
+    lock = FeedLock(lock_path_of(settings))
+    holder = lock.acquire()
+    if holder is not None:
+        raise CommandFailed(f"{holder} owns the feed of {settings.bt_data_dir}; this one opens no socket")
+    lock.release()
+
+
 @cli.command()
 def sim(
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
@@ -118,13 +133,13 @@ def sim(
     control_port: Annotated[int, typer.Option(help="Of faults and counts; 0 takes a free one.", min=0, max=65_535)] = 0,
     snapshot: Annotated[Path | None, typer.Option(help="A finished snapshot of the instrument master.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Say where it listens as one line of JSON.")] = False,
-    stay: Annotated[bool, typer.Option(help="Go on when the parent process ends.")] = False,
+    parent: Annotated[int | None, typer.Option(help="Id of the process to end with, even if it is killed.")] = None,
 ) -> None:
     """Run the exchange simulator by itself."""
     from app.cli.sim_command import run_simulator
 
     settings = load_settings()
-    run_simulator(settings, host, port, control_port, snapshot, as_json=as_json, with_parent=as_json and not stay)
+    run_simulator(settings, host, port, control_port, snapshot, as_json=as_json, parent_pid=parent)
 
 
 @cli.command()

@@ -82,7 +82,7 @@ class SimPlan:
     server: ServerConfig
     seed: int
     as_json: bool
-    with_parent: bool
+    parent_pid: int | None
 
 
 def server_config(port: int, control_port: int, *, host: str, seed: int, rate: float, untraded: float) -> ServerConfig:
@@ -107,9 +107,8 @@ async def simulate(plan: SimPlan, clock: Clock, calendar: Calendar, say: Callabl
         MasterRefused: the snapshot cannot be used.
         OSError: a port is taken.
     """
-    parent_pid = os.getppid() if plan.with_parent else None
-    if parent_pid is not None:
-        bind_to_parent(parent_pid)
+    if plan.parent_pid is not None:
+        bind_to_parent(plan.parent_pid)
     registry = InstrumentRegistry(lambda: clock.now().date())
     registry.load(plan.snapshot)
     await serve_child(
@@ -117,7 +116,7 @@ async def simulate(plan: SimPlan, clock: Clock, calendar: Calendar, say: Callabl
         RegistryDirectory(registry, plan.seed),
         clock,
         in_session_of(calendar),
-        parent_pid=parent_pid,
+        parent_pid=plan.parent_pid,
         ready=lambda server: say(announcement(server, as_json=plan.as_json)),
     )
 

@@ -20,7 +20,7 @@ def run_simulator(
     snapshot: Path | None,
     *,
     as_json: bool,
-    with_parent: bool,
+    parent_pid: int | None,
 ) -> None:
     """Serve until interrupted.
 
@@ -40,7 +40,7 @@ def run_simulator(
 
     async def run() -> None:
         found = snapshot or await _snapshot(settings)
-        plan = SimPlan(found, server, settings.bt_sim_seed, as_json, with_parent)
+        plan = SimPlan(found, server, settings.bt_sim_seed, as_json, parent_pid)
         await simulate(plan, clock, calendar_of(settings), _say)
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +47,8 @@ class SimulatorProcess:
         """
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "app.cli", "sim", "--json", "--port", str(self._port), *self._arguments),
+            *("-m", "app.cli", "sim", "--json", "--port", str(self._port), "--parent", str(os.getpid())),
+            *self._arguments,
             stdin=DEVNULL,
             stdout=PIPE,
             env=self._environment,

@@ -30,8 +30,8 @@ from app.market.events import Event
 from app.rest.auth import ensure_admin
 from app.runtime.build import Runtime
 from app.runtime.masters import MasterPlan, MasterSource
+from app.runtime.places import lock_path_of
 
-LOCK_FILE = "feed.lock"
 SIMULATOR_FILE = "simulator.json"
 STANDBY_LOOK_S = 1.0
 SESSION_LOOK_S = 1.0
@@ -98,7 +98,7 @@ class Starter:
     async def _own_the_feed(self, stack: AsyncExitStack) -> None:
         if self._settings.feed_source == "off" or self._settings.bt_role == "gateway":
             return
-        lock = FeedLock(self._settings.bt_data_dir / LOCK_FILE)
+        lock = FeedLock(lock_path_of(self._settings))
         holder = lock.acquire()
         if holder is not None:
             self._log.warning(
@@ -110,7 +110,8 @@ class Starter:
         stack.callback(lock.release)
 
     async def _sign_in_possible(self) -> None:
-        if self._settings.bt_auth != "required":
+        settings = self._settings
+        if settings.bt_auth == "off" or (settings.bt_auth == "auto" and settings.is_loopback):
             return
         password = await ensure_admin(self._runtime.store)
         if password is not None:

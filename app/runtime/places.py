@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from importlib.resources import files
+from pathlib import Path
 
 from app.core.sessions import Calendar, parse_exchange_days
 from app.runtime.clock import ShiftedClock
 from app.settings import Settings
 
-KEY_FILE = "secret.key"
+KEY_FILE, LOCK_FILE = "secret.key", "feed.lock"
 
 
 def clock_of(settings: Settings) -> ShiftedClock:
@@ -23,6 +25,11 @@ def calendar_of(settings: Settings) -> Calendar:
         return Calendar([], settings.zone, always_open=True)
     folder = files("app.core") / "calendars"
     return Calendar([parse_exchange_days(each.read_text("utf-8")) for each in folder.iterdir()], settings.zone)
+
+
+def lock_path_of(settings: Settings) -> Path:
+    """The file whose lock its feed's owner holds."""
+    return settings.bt_data_dir / LOCK_FILE
 
 
 def secret_key_of(settings: Settings) -> str:
@@ -40,6 +47,4 @@ def secret_key_of(settings: Settings) -> str:
 
 
 def _private(path: str, flags: int) -> int:
-    import os
-
     return os.open(path, flags, 0o600)
