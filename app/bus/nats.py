@@ -214,11 +214,8 @@ class NatsBus:
             )
 
     async def _disconnect(self, client: Client) -> None:
-        # nats-py leaves the tasks of its subscriptions behind when a close meets a dead or silent peer.
         for reader in self._readers:
-            if reader.wire is not None:
-                reader.wire._stop_processing()
-                reader.wire = None
+            reader.wire = None
         with suppress(NatsError, OSError):
             async with asyncio.timeout(STOP_S):
                 await client.close()

@@ -53,6 +53,10 @@ def _accepts(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def _state(thread: Path) -> str:
+    return (thread / "stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
 # --- PostgreSQL ---------------------------------------------------------------------------------------------------
 
 
@@ -243,8 +247,12 @@ class NatsServer:
             self.process = None
 
     def freeze(self) -> None:
+        """Stop every thread of the server where it stands; its sockets stay open."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        threads = Path(f"/proc/{self.process.pid}/task")
+        while any(_state(thread) != "T" for thread in threads.iterdir()):
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         assert self.process is not None
