@@ -100,7 +100,9 @@ class TierB:
         """Open windows of chains whose spot is known by now; no spot, no guess. Returns how many were opened."""
         opened = 0
         if not self._did_fit:
-            self._did_fit = self._wishes.add_tier_b(self._universe.singles.values())
+            singles = self._universe.singles
+            self._did_fit = self._wishes.add_tier_b(singles.values())
+            self._singles = singles if self._did_fit else self._singles
         for kept in self._kept.values():
             if kept.window is None and (spot := self._spot(kept)) is not None:
                 opened += self._open(kept, spot)

@@ -257,7 +257,9 @@ class FeedPool:
         if line.state is state:
             return
         line.state = state
-        data: dict[str, object] = {"ws_id": line.index + 1, "state": state.value, "reason": reason}
+        data: dict[str, object] = {"ws_id": line.index + 1, "state": state.value}
+        if reason:
+            data["reason"] = reason
         self._hooks.notify(Event("feed", self._clock.now_ms(), None, data))
         log = self._log.info if state in (LineState.UP, LineState.STARTING) else self._log.warning
         log("connection", **data)

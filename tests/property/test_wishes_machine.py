@@ -274,4 +274,4 @@ class WishesMachine(RuleBasedStateMachine):
 
 
 TestWishesMachine = WishesMachine.TestCase
-TestWishesMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestWishesMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
