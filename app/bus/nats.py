@@ -214,8 +214,11 @@ class NatsBus:
             )
 
     async def _disconnect(self, client: Client) -> None:
+        # nats-py forgets the tasks of its subscriptions when its own close meets a connection lost with bytes unsent.
         for reader in self._readers:
-            reader.wire = None
+            if reader.wire is not None:
+                reader.wire._stop_processing()
+                reader.wire = None
         with suppress(NatsError, OSError):
             async with asyncio.timeout(STOP_S):
                 await client.close()
