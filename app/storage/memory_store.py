@@ -22,7 +22,7 @@ from app.ports.store import (
     StoredState,
     UserRow,
 )
-from app.storage.values import audit_lines, auto_name, check_user_id, check_user_name, newest_legs, utc, with_id
+from app.storage.values import audit_lines, auto_name, check_user_id, check_user_name, utc, with_id
 
 _EntryIdentity = tuple[int, str, str, date | None, InstrumentType]
 
@@ -65,7 +65,7 @@ class MemoryStore:
             raise AlreadyExists(f"{changes.once} was done before")
         # Everything that may be refused is worked out on copies first: all or nothing.
         entries, added = self._entries_after(changes)
-        legs = [replace(leg, subscribed_at=utc(leg.subscribed_at)) for leg in newest_legs(changes.legs)]
+        legs = [replace(leg, subscribed_at=utc(leg.subscribed_at)) for leg in changes.legs]
         atm = [replace(row, cached_at=utc(row.cached_at)) for row in changes.atm]
         lines = [
             (with_id(line, self._last_audit_id + number), mark)

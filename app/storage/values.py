@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from app.core.errors import InvalidRequest
-from app.ports.store import AuditAction, AuditRow, Changes, LegRow
+from app.ports.store import AuditAction, AuditRow, Changes
 
 USER_ID_MAX = 2**52  # half of what JSON keeps exact: accounts added later still get ids that a browser can read
 ROW_ID_MAX = 2**63 - 1  # largest id that either database can compare with
@@ -56,12 +56,6 @@ def check_user_name(name: str) -> None:
 def auto_name(user_id: int) -> str:
     """The name of a user made on first use."""
     return f"{AUTO_NAME_MARK}{user_id}"
-
-
-def newest_legs(legs: Iterable[LegRow]) -> list[LegRow]:
-    """One row per token, the last given, sorted: both databases then touch rows in one order."""
-    by_token = {leg.token: leg for leg in legs}
-    return [by_token[token] for token in sorted(by_token)]
 
 
 def audit_lines(changes: Changes, now: datetime) -> list[tuple[AuditRow, str | None]]:

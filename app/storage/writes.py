@@ -13,7 +13,7 @@ from sqlalchemy.sql.functions import Function
 from app.ports.store import AtmRow, AuditRow, Changes, EntryRow, LegRow, UserRow
 from app.storage import rows
 from app.storage.models import atm_cache, subscription_log, subscriptions, users, watchlist
-from app.storage.values import batches, newest_legs
+from app.storage.values import batches
 
 IN_MAX = 5_000  # values in one IN list; SQLite takes 32,766 variables, PostgreSQL 32,767
 SLICE = 250  # rows made ready at a time: 2 to 4 ms, then the loop runs others while the database works
@@ -108,7 +108,7 @@ def _insert_entry(connection: Connection, entry: EntryRow) -> int:
 
 def _upsert_legs(connection: Connection, legs: Sequence[LegRow]) -> None:
     statement = _upsert(connection.dialect.name, subscriptions, ("instrument_token",))
-    for batch in batches(newest_legs(legs), SLICE):
+    for batch in batches(legs, SLICE):
         connection.execute(statement, [rows.leg_values(leg) for leg in batch])
 
 

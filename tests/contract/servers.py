@@ -92,6 +92,14 @@ class Postgres:
         log.close()
         self._wait_ready()
 
+    def ask_to_stop(self) -> None:
+        """Begin a smart shutdown: who is connected stays, nobody else is let in. Returns when that is so."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        status = self.home / "data" / "postmaster.pid"
+        while status.exists() and status.read_text().splitlines()[7].strip() == "ready":
+            time.sleep(0.01)
+
     def stop(self) -> None:
         if self.process is not None:
             _stop(self.process, signal.SIGINT)  # fast shutdown

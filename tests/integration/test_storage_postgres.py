@@ -99,6 +99,28 @@ async def test_the_server_may_go_and_come_back(own_postgres: Postgres, clock: Se
     await store.stop()
 
 
+async def test_a_restart_between_two_calls_goes_unnoticed(own_postgres: Postgres, clock: SetClock) -> None:
+    store = SqlStore(own_postgres.url("postgres"), clock)
+    await store.start()
+    await store.load()
+    own_postgres.stop()
+    own_postgres.start()
+    await store.commit(Changes(legs=[leg()]))
+    assert (await store.load()).legs == (leg(),)
+    await store.stop()
+
+
+async def test_a_server_that_is_shutting_down_says_so(own_postgres: Postgres, clock: SetClock) -> None:
+    staying = open_engines(parsed(own_postgres.url("postgres")))
+    async with staying.reader.connect() as connection:  # a smart shutdown waits for it and takes nobody else
+        await connection.execute(text("SELECT 1"))
+        own_postgres.ask_to_stop()
+        store = SqlStore(own_postgres.url("postgres"), clock)
+        with pytest.raises(StoreUnavailable, match="shutting down"):
+            await store.start()
+    await staying.dispose()
+
+
 async def test_a_server_that_is_not_there_fails_the_start_and_tells_no_password(clock: SetClock) -> None:
     store = SqlStore(f"postgresql+asyncpg://bt:hunter2@127.0.0.1:{free_port()}/bt", clock)
     with pytest.raises(StoreUnavailable) as failure:
