@@ -10,6 +10,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -37,6 +38,7 @@ from app.ports.feed import FeedClosed, FeedConnection, Retry, TickBuffers
 
 MESSAGE_BYTES_MAX: Final = 1 << 20  # Dhan's are below 20 kB; more is not this protocol
 _SHOWN_CHARS_MAX: Final = 200
+_BINARY: Final = WSMsgType.BINARY
 
 
 class Credentials(Protocol):
@@ -114,7 +116,7 @@ class DhanFeed:
         def note_text(text: str) -> None:
             self._note_text(index, _without(token, text))
 
-        listener = _Listener(self._buffers, index, self._writer(index), note_text)
+        listener = _Listener(self._buffers, index, self._writer(index), self._clock.now_ms, note_text)
 
         def make_listener(_request: WSUpgradeRequest, _response: WSUpgradeResponse) -> WSListener:
             if self._native is None or self._board is None:
@@ -145,11 +147,10 @@ class DhanFeed:
             raise FeedClosed("closed before the handshake was answered")
         return _Connection(transport, listener, self._credentials, token)
 
-    def _writer(self, index: int) -> Callable[[bytes], None]:
-        buffers, board, now_ms = self._buffers, self._board, self._clock.now_ms
-        if board is None:
-            return lambda message: write_frame(buffers, index, message, now_ms())
-        return lambda message: board.write_frame(index, message, now_ms())
+    def _writer(self, index: int) -> Callable[[bytes, int], bool]:
+        if self._board is None:
+            return partial(write_frame, self._buffers, index)
+        return partial(self._board.write_frame, index)
 
     def _note_text(self, index: int, text: str) -> None:
         self.text_frames[index] += 1
@@ -161,7 +162,12 @@ class _Listener(WSListener):
     """Receives frames; joins those that were sent in pieces."""
 
     def __init__(
-        self, buffers: TickBuffers, index: int, write: Callable[[bytes], None], note_text: Callable[[str], None]
+        self,
+        buffers: TickBuffers,
+        index: int,
+        write: Callable[[bytes, int], bool],
+        now_ms: Callable[[], int],
+        note_text: Callable[[str], None],
     ) -> None:
         self.index = index
         self.writable = asyncio.Event()
@@ -169,6 +175,9 @@ class _Listener(WSListener):
         self.goodbye: str | None = None  # what the peer's close frame said
         self._disconnect_code = buffers.disconnect_code
         self._write = write
+        self._now_ms = now_ms
+        self._received_ms = 0
+        self._is_next_read = True
         self._note_text = note_text
         self._pieces: bytearray | None = None
         self._joins_text = False
@@ -178,8 +187,12 @@ class _Listener(WSListener):
         return self._disconnect_code[self.index]
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if frame.msg_type == WSMsgType.BINARY and frame.fin:
-            self._take(transport, frame.get_payload_as_bytes())
+        if self._is_next_read:  # one time for all frames of a read: a clock costs as much as a frame
+            self._received_ms = self._now_ms()
+        self._is_next_read = frame.last_in_buffer
+        if frame.fin and frame.msg_type is _BINARY:
+            if self._write(frame.get_payload_as_bytes(), self._received_ms):
+                transport.disconnect()
         elif frame.msg_type in (WSMsgType.BINARY, WSMsgType.TEXT, WSMsgType.CONTINUATION):
             self._join(transport, frame)
         elif frame.msg_type == WSMsgType.PING:
@@ -198,11 +211,6 @@ class _Listener(WSListener):
     def resume_writing(self) -> None:
         self.writable.set()
 
-    def _take(self, transport: WSTransport, message: bytes) -> None:
-        self._write(message)
-        if self._disconnect_code[self.index]:
-            transport.disconnect()
-
     def _join(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type != WSMsgType.CONTINUATION:
             self._pieces, self._joins_text = bytearray(), frame.msg_type == WSMsgType.TEXT
@@ -216,8 +224,8 @@ class _Listener(WSListener):
         message, self._pieces = bytes(self._pieces), None
         if self._joins_text:
             self._note_text(message.decode("utf-8", "replace"))
-        else:
-            self._take(transport, message)
+        elif self._write(message, self._now_ms()):
+            transport.disconnect()
 
 
 class _Connection:

@@ -17,7 +17,7 @@ Wanted = Literal["auto", "0", "1"]
 class NativeBoard(Protocol):
     """The native side of one set of buffers; making one puts its slot table and its counters in place there."""
 
-    def write_frame(self, connection: int, frame: bytes, received_ms: int) -> None:
+    def write_frame(self, connection: int, frame: bytes, received_ms: int) -> bool:
         """As :func:`app.dhan.decoder.write_frame`."""
         ...
 
