@@ -108,6 +108,20 @@ async def test_csv_holds_every_strike_with_its_state(desk: Desk) -> None:
     assert middle["pe_token"].endswith("PE")
 
 
+async def test_a_cell_and_a_row_are_copied(desk: Desk) -> None:
+    await desk.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await desk.live()
+    await desk.at_test_id("chain-grid").focus()
+    await desk.press("Control+c")
+    strike = await desk.atm_row.get_attribute("data-strike")
+    await desk.note(f"Copied {strike}")
+    await desk.press("Control+Shift+C")
+    await desk.note("Copied row")
+    copied = await desk.page.evaluate("navigator.clipboard.readText()")
+    assert copied.split("\t")[8] == strike
+    assert len(copied.split("\t")) == 17
+
+
 async def test_charts_draw_open_interest_and_the_smile(desk: Desk) -> None:
     await desk.live()
     await desk.at_test_id("charts").click()

@@ -83,6 +83,25 @@ async def test_adding_twice_is_told_and_changes_nothing(desk: Desk) -> None:
     await expect(desk.entry("INFY")).to_have_count(0)
 
 
+async def test_entries_move_by_keyboard_and_stay_where_they_were_put(desk: Desk) -> None:
+    await desk.live()
+    for symbol in ("HDFCBANK", "SBIN"):
+        await desk.go(f"#/chain/{symbol}")
+        await expect(desk.chain).to_have_attribute("data-symbol", symbol)
+        await desk.at_test_id("watch-chain").click()
+        await expect(desk.entry(symbol)).to_be_visible(timeout=PATIENCE_MS)
+    entries = desk.at_test_id("watch-entry")
+    await desk.entry("SBIN").locator(".entry").focus()
+    await desk.press("Alt+ArrowUp")
+    await expect(entries.first).to_have_attribute("data-symbol", "SBIN")
+    await expect(desk.entry("SBIN").locator(".entry")).to_be_focused()
+    await desk.page.reload()
+    await expect(entries.first).to_have_attribute("data-symbol", "SBIN", timeout=PATIENCE_MS)
+    for symbol in ("HDFCBANK", "SBIN"):
+        await desk.entry(symbol).get_by_test_id("watch-remove").click()
+        await expect(desk.entry(symbol)).to_have_count(0)
+
+
 async def test_an_unknown_symbol_in_the_address_is_told_in_words(desk: Desk) -> None:
     await desk.go("#/chain/NOSUCHNAME")
     await expect(desk.at_test_id("chain-problem")).to_be_visible(timeout=PATIENCE_MS)

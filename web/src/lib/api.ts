@@ -29,7 +29,8 @@ export interface WatchEntry {
   added_at: string;
   added_order: number;
   state: string;
-  [extra: string]: unknown;
+  state_at?: string | null;
+  state_reason?: string | null;
 }
 
 export interface SymbolInfo {

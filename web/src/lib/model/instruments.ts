@@ -61,7 +61,7 @@ export function expiryLabel(expiry: string, nowMs: number): string {
   const at = new Date(expiryMs(expiry));
   const label = `${at.getUTCDate()} ${MONTH_SHORT[at.getUTCMonth()]}`;
   const thisYear = new Date(nowMs).getUTCFullYear();
-  return at.getUTCFullYear() === thisYear ? label : `${label} ${String(at.getUTCFullYear()).slice(2)}`;
+  return Number.isNaN(nowMs) || at.getUTCFullYear() === thisYear ? label : `${label} ${String(at.getUTCFullYear()).slice(2)}`;
 }
 
 /** M for the last listed expiry of its month, W for the others. */

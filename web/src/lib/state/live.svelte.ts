@@ -43,8 +43,8 @@ class Live {
   notes = $state.raw<Note[]>([]);
   /** Row updates a second that reached this page. */
   rate = $state(0);
-  /** Ticks once a second, for ages and countdowns. */
-  nowMs = $state(Date.now());
+  /** The service's clock, once a second, for ages and countdowns. NaN until it was heard: it may live on another day. */
+  nowMs = $state(NaN);
   /** Raised by an event that changes the watchlists. */
   listRevision = $state(0);
   hidden = $state(false);
@@ -58,7 +58,7 @@ class Live {
     {
       link: (state) => (this.link = state),
       event: (event) => this.event(event),
-      heard: (atMs) => (this.offset = atMs - Date.now()),
+      heard: (atMs) => this.heard(atMs),
       unauthenticated: () => this.needSignIn(),
       unreadable: (why) => this.note(`The stream cannot be read (${why}): reload this page`, 'bad'),
     },
@@ -114,6 +114,11 @@ class Live {
     void this.refreshHealth();
   }
 
+  private heard(atMs: number): void {
+    this.offset = atMs - Date.now();
+    if (Number.isNaN(this.nowMs)) this.nowMs = atMs;
+  }
+
   private needSignIn(): void {
     session.needed = true;
   }
@@ -159,7 +164,7 @@ class Live {
     this.rate = Math.round((this.counted * 1000) / (now - this.countedAt));
     this.counted = 0;
     this.countedAt = now;
-    if (!document.hidden) this.nowMs = this.serverNow();
+    if (!document.hidden && !Number.isNaN(this.nowMs)) this.nowMs = this.serverNow();
   }
 
   private visibility(): void {

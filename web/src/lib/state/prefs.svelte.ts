@@ -15,6 +15,8 @@ interface Saved {
   flash: boolean;
   pane: boolean;
   symbol: string;
+  /** Watchlist entries by key, in this browser's order; others follow as they were added. */
+  order: string[];
 }
 
 const DEFAULTS: Saved = {
@@ -26,6 +28,7 @@ const DEFAULTS: Saved = {
   flash: true,
   pane: true,
   symbol: 'NIFTY',
+  order: [],
 };
 
 function load(): Saved {
