@@ -208,6 +208,11 @@ def damage(file: Path, how: str) -> None:
         for position in range(4096, len(content), 512):
             content[position] ^= 0xFF
         file.write_bytes(content)
+    elif how == "one letter":  # of a token, in the row or in the index: only a full check sees that they differ
+        token = b"RELIANCE_26FEB2026_7.0CE"
+        content = file.read_bytes()
+        assert content.count(token) == 2
+        file.write_bytes(content.replace(token, token.lower(), 1))
     elif how == "letter":
         file.write_bytes(b"Dear Sir" * 1000)
     elif how == "empty":
@@ -226,7 +231,7 @@ def damage(file: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", ["cut", "flipped", "letter", "empty", "missing", "foreign", "unversioned", "newer", "headless"]
+    "how", ["cut", "flipped", "one letter", "letter", "empty", "missing", "foreign", "unversioned", "newer", "headless"]
 )
 async def test_a_file_that_cannot_be_trusted_changes_nothing(source: str, out: Path, how: str) -> None:
     await fill(source)
