@@ -13,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -22,8 +23,8 @@ SOURCE: Final = HERE / "_native.pyx"
 BUILD_REQUIREMENTS: Final = ("cython>=3.1,<4", "setuptools", "picows")
 """What :func:`build` imports; for the hook's build environment. picows must be the version that will run."""
 
+SANITIZE: Final = ("-fsanitize=address,undefined", "-fno-sanitize-recover", "-fno-omit-frame-pointer", "-g", "-O1")
 _FLAGS: Final = ("-O3", "-ffp-contract=off", "-fno-strict-aliasing", "-DNDEBUG")  # contraction would round differently
-_SANITIZE: Final = ("-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g", "-O1")
 
 
 def target() -> Path:
@@ -31,7 +32,7 @@ def target() -> Path:
     return HERE / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
 
 
-def build(wanted: str = "auto", *, sanitize: bool = False) -> str | None:
+def build(wanted: str = "auto") -> str | None:
     """Compile if there is need to; ``wanted`` is ``BT_NATIVE``: ``auto``, ``0`` or ``1``.
 
     Returns:
@@ -42,9 +43,9 @@ def build(wanted: str = "auto", *, sanitize: bool = False) -> str | None:
     """
     if wanted == "0":
         return "native decoder: switched off by BT_NATIVE=0"
-    if not sanitize and target().exists() and target().stat().st_mtime >= SOURCE.stat().st_mtime:
+    if target().exists() and target().stat().st_mtime >= SOURCE.stat().st_mtime:
         return None
-    problem = _missing() or _compile(sanitize=sanitize)
+    problem = missing() or compile_to(target(), _FLAGS)
     if problem is None:
         return None
     if wanted == "1":
@@ -52,7 +53,8 @@ def build(wanted: str = "auto", *, sanitize: bool = False) -> str | None:
     return f"native decoder: not built, {problem}; the pure-Python decoder serves"
 
 
-def _missing() -> str | None:
+def missing() -> str | None:
+    """What this machine lacks to compile, None if nothing."""
     compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
     headers = Path(sysconfig.get_path("include")) / "Python.h"
     if sys.byteorder != "little":
@@ -67,17 +69,18 @@ def _missing() -> str | None:
     return None
 
 
-def _compile(*, sanitize: bool) -> str | None:
+def compile_to(target: Path, flags: Sequence[str]) -> str | None:
+    """Compile the extension with these flags; None, or why it failed."""
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-c", _BUILDER, scratch, str(SOURCE), *(_SANITIZE if sanitize else _FLAGS)]
+        command = [sys.executable, "-c", _BUILDER, scratch, str(SOURCE), *flags]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own program
         made = next(Path(scratch).rglob("_native*.so"), None) or next(Path(scratch).rglob("_native*.pyd"), None)
         if done.returncode or made is None:
             lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
             return f"the compiler failed: {lines[-1].strip() if lines else 'no word'}"
-        part = target().with_suffix(".part")
+        part = target.with_suffix(".part")
         shutil.copyfile(made, part)
-        part.replace(target())  # a running service keeps the old file
+        part.replace(target)  # a running service keeps the old file
     return None
 
 
@@ -103,10 +106,9 @@ command.run()
 def main() -> int:
     parser = argparse.ArgumentParser(description="Compile the native decoder in place.")
     parser.add_argument("--native", choices=("auto", "0", "1"), default="auto")
-    parser.add_argument("--sanitize", action="store_true", help="with AddressSanitizer, for tests")
     given = parser.parse_args()
     try:
-        problem = build(given.native, sanitize=given.sanitize)
+        problem = build(given.native)
     except RuntimeError as error:
         problem = str(error)
     print(problem or f"native decoder: {target().name}")  # noqa: T201 - a command
