@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,14 @@ from tests.e2e.desk import DESKTOP, PHONE, Desk
 from tests.service import ROOT, Service
 
 AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
+CODE_BYTES_MAX = 90_000  # gzipped, charts included
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def test_all_code_of_the_page_is_small(built_page: Path) -> None:
+    assets = [path for path in (built_page.parent / "assets").iterdir() if path.suffix in {".js", ".css"}]
+    assert len(assets) >= 2
+    assert sum(len(gzip.compress(path.read_bytes(), 9)) for path in assets) <= CODE_BYTES_MAX
 
 
 async def test_theme_and_palette_last_over_a_reload(desk: Desk) -> None:

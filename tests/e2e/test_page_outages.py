@@ -44,6 +44,7 @@ async def test_feed_cut_and_back(browser: Browser, own: Service) -> None:
         _inject(own, {"kind": "refuse", "value": 503, "seconds": 600}, {"kind": "cut"})
         badge = desk.at_test_id("feed-badge")
         await expect(badge).to_have_attribute("data-feed", "feed-down", timeout=LIVE_MS)
+        await expect(desk.at_test_id("degraded")).to_be_visible(timeout=PATIENCE_MS)
         await expect(desk.atm_row).to_have_attribute("data-ce-state", "GAP", timeout=LIVE_MS)
         await expect(desk.atm_row).to_have_class(_word("ce-old"))
         _heal(own)

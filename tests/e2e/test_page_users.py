@@ -49,6 +49,21 @@ async def test_sign_in_is_asked_for_and_the_screen_stays_behind_it(browser: Brow
         await expect(desk.at_test_id("sign-in")).to_be_visible(timeout=PATIENCE_MS)
 
 
+async def test_an_expired_session_is_told_and_the_screen_is_kept(browser: Browser, guarded: Service) -> None:
+    spoil = """() => { const held = JSON.parse(sessionStorage.getItem('bt.session.v1'));
+        held.token = 'expired'; sessionStorage.setItem('bt.session.v1', JSON.stringify(held)) }"""
+    async with Desk.at(browser, guarded.url, "#/chain/SENSEX") as desk:
+        await expect(desk.at_test_id("sign-in")).to_be_visible(timeout=PATIENCE_MS)
+        await desk.sign_in("asha", PASSWORD)
+        await desk.live()
+        await desk.page.evaluate(spoil)
+        await desk.page.reload()
+        await expect(desk.at_test_id("sign-in")).to_contain_text("Your session has ended", timeout=PATIENCE_MS)
+        await desk.sign_in("asha", PASSWORD)
+        await desk.live()
+        await expect(desk.chain).to_have_attribute("data-symbol", "SENSEX")
+
+
 async def test_two_users_in_two_browsers_have_lists_of_their_own(browser: Browser, guarded: Service) -> None:
     async with Desk.at(browser, guarded.url) as asha, Desk.at(browser, guarded.url) as vikram:
         for desk, name in ((asha, "asha"), (vikram, "vikram")):

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { age, clock, compact, DASH, groupIndian, percent, price, signed, signedCompact, strike, whole } from '../src/lib/model/format';
+import { age, clock, compact, DASH, groupIndian, moment, percent, price, signed, signedCompact, strike, whole } from '../src/lib/model/format';
 
 describe('numbers', () => {
   it.each([
@@ -54,6 +54,13 @@ describe('times', () => {
   it('tells Indian time whatever the zone of the browser', () => {
     expect(clock(Date.UTC(2026, 1, 3, 10, 0, 5))).toBe('15:30:05');
     expect(clock(Date.UTC(2026, 1, 3, 18, 0), false)).toBe('23:30');
+  });
+
+  it('names the day where it is another', () => {
+    const friday = Date.UTC(2026, 1, 6, 11, 0);
+    expect(moment(Date.UTC(2026, 1, 6, 18, 0), friday)).toBe('23:30');
+    expect(moment(Date.UTC(2026, 1, 9, 3, 45), friday)).toBe('9 Feb 09:15');
+    expect(moment(Date.UTC(2026, 1, 9, 3, 45), NaN)).toBe('09:15');
   });
 
   it('tells ages in the unit a person would', () => {

@@ -87,6 +87,15 @@ export function clock(ms: number, seconds = true): string {
   return seconds ? `${short}:${pad(at.getUTCSeconds())}` : short;
 }
 
+export const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+
+/** The time of day, with its date in front where that is not today. */
+export function moment(ms: number, nowMs: number): string {
+  if (Number.isNaN(nowMs) || istDay(ms) === istDay(nowMs)) return clock(ms, false);
+  const at = new Date(ms + IST_OFFSET_MS);
+  return `${at.getUTCDate()} ${MONTHS[at.getUTCMonth()]} ${clock(ms, false)}`;
+}
+
 /** Days since 1970 in India; for days left. */
 export function istDay(ms: number): number {
   return Math.floor((ms + IST_OFFSET_MS) / 86_400_000);

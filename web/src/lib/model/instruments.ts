@@ -1,5 +1,5 @@
 /** Tokens and expiries as the service writes them (contract section 3). */
-import { istDay } from './format';
+import { istDay, MONTHS as MONTH_SHORT } from './format';
 
 export type Side = 'CE' | 'PE';
 export interface OptionToken {
@@ -11,7 +11,7 @@ export interface OptionToken {
 
 const OPTION = /^(.+)_(\d{2}[A-Z]{3}\d{4})_(\d+(?:\.\d+)?)(CE|PE)$/;
 const FUTURE = /^(.+)_(\d{2}[A-Z]{3}\d{4})_FUT$/;
-const MONTHS = ['JAN', 'FEB', 'MAR', 'APR', 'MAY', 'JUN', 'JUL', 'AUG', 'SEP', 'OCT', 'NOV', 'DEC'];
+const MONTHS = MONTH_SHORT.map((month) => month.toUpperCase());
 
 export function parseOption(token: string): OptionToken | null {
   const match = OPTION.exec(token);
@@ -53,8 +53,6 @@ export function expiryMs(expiry: string): number {
 export function daysLeft(expiry: string, nowMs: number): number {
   return Math.floor(expiryMs(expiry) / 86_400_000) - istDay(nowMs);
 }
-
-const MONTH_SHORT = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
 
 /** `26FEB2026` -> `26 Feb`, with the year where it is not the current one. */
 export function expiryLabel(expiry: string, nowMs: number): string {
