@@ -6,7 +6,7 @@ PIP    := $(VENV)/bin/pip --disable-pip-version-check --quiet
 HOURS  ?= 1
 SEED   ?= 1
 
-.PHONY: run test check bench sim soak web requirements docs setup-tests clean
+.PHONY: run test check bench sim soak fuzz web requirements docs setup-tests clean
 
 run: $(VENV)/.runtime app/web/index.html
 	@$(VENV)/bin/bt serve
@@ -43,17 +43,20 @@ requirements: | $(VENV)/bin/python
 	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make requirements" pyproject.toml -o requirements.txt
 	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --custom-compile-command "make requirements" --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	  --custom-compile-command "make requirements" --extra build -c requirements.txt pyproject.toml -o requirements-build.txt
+	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make requirements" --extra build --extra dev -c requirements-build.txt pyproject.toml -o requirements-dev.txt
 
 $(VENV)/bin/python:
 	@echo "Making $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.runtime: requirements.txt pyproject.toml hatch_build.py | $(VENV)/bin/python
+$(VENV)/.runtime: requirements-build.txt pyproject.toml hatch_build.py | $(VENV)/bin/python
 	@echo "Installing the pinned dependencies (about a minute, once)"
-	@$(PIP) install --require-hashes -r requirements.txt
+	@$(PIP) install --require-hashes -r requirements-build.txt
 	@BT_WEB=skip $(PIP) install --no-deps -e .
+	@$(PY) -m app.dhan.native_build
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
@@ -66,6 +69,10 @@ app/web/index.html: $(shell find web -path web/node_modules -prune -o -type f -p
 
 setup-tests: $(VENV)/.dev
 	@$(PY) -m tests.machine prepare
+
+# The native decoder under AddressSanitizer, on hostile frames.
+fuzz: $(VENV)/.dev
+	@$(PY) -m tests.native_fuzz
 
 clean:
 	rm -rf $(VENV) app/web web/node_modules build dist

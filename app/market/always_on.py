@@ -113,7 +113,7 @@ class TierB:
         return sum(self._follow(kept) for kept in self._kept.values() if kept.window is not None)
 
     def report(self) -> dict[str, object]:
-        """What was asked, what is listed, what is missing by name, and what still waits for its spot."""
+        """What was asked, what is listed, what is missing by name, what still waits for its spot, and the drivers."""
         return {
             "asked": self._universe.asked,
             "listed": self._universe.total,
@@ -121,6 +121,7 @@ class TierB:
             "missing": list(self._universe.missing),
             "waiting": [f"{chain.symbol} {format_expiry(chain.expiry)}" for chain in self.waiting],
             "chains": len(self._kept),
+            "drivers": [each.token for each in self._universe.drivers],
         }
 
     def _open(self, kept: _Kept, spot: float) -> bool:

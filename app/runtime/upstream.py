@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import structlog
 
 from app.dhan.credentials import Token, TokenSource, TokenVault, TotpMinter, static_token
 from app.dhan.live_feed import DhanFeed
@@ -60,7 +61,14 @@ def build_upstream(
     tokens = _token_source(settings, clock, http, secret_key, on_new_token)
     if settings.feed_source == "off":
         return Upstream(http, tokens, None)
-    feed = LateFeed(lambda url: DhanFeed(buffers, url, tokens, clock))
+
+    def make(url: str) -> Feed:
+        made = DhanFeed(buffers, url, tokens, clock, native=settings.bt_native)
+        if made.decoder_note is not None:
+            structlog.get_logger("feed").info(made.decoder_note)
+        return made
+
+    feed = LateFeed(make)
     if settings.feed_source == "dhan":
         feed.point_at(settings.dhan_feed_url)
     return Upstream(http, tokens, feed)

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import httpx
 import pytest
 from websockets.sync.client import connect
 
@@ -182,7 +181,7 @@ def test_phase2_uvicorn_with_reload_starts_and_says_backend_ready(new_service: N
         one.wait_for("the start-up log", 10, lambda: "Backend ready!" in one.log)
         assert "EOD scheduler started (3:30 PM IST)" in one.log
         assert "Traceback" not in one.log
-        assert httpx.get(f"{one.url}/health").json()["status"] in ("healthy", "degraded")
+        assert one.http.get(f"{one.url}/health").json()["status"] in ("healthy", "degraded")
 
 
 def test_phase2_health_check(service: Service) -> None:
@@ -262,11 +261,13 @@ def next_minute(lead_s: float = 8.0) -> dt.datetime:
 
 
 def test_phase3_eod_cleanup_runs_at_its_minute_and_after_downtime(new_service: NewService) -> None:
-    due = next_minute(12)
+    due = next_minute(20)
     running = new_service("running", BT_EOD_TIME=f"{due:%H:%M}")
     down = new_service("down", BT_EOD_TIME=f"{due:%H:%M}")
     for one in (running, down):
-        one.start()
+        one.launch()
+    for one in (running, down):
+        one.wait_ready()
         add(one, "RELIANCE", expiry="26FEB2026", underlying_ltp=2641.5)
     assert dt.datetime.now(IST) < due, "too slow to see the moment come"
     down.stop()
@@ -280,7 +281,7 @@ def test_phase3_eod_cleanup_runs_at_its_minute_and_after_downtime(new_service: N
         log = one.get("/api/v2/subscriptions/log", action="EOD_CLEANUP")["log"]
         assert len(log) >= 1
         assert "[EOD] Cleanup complete" in one.log
-        assert one.status()["tier_b_count"] > 8_000
+        one.wait_for("Tier B", 30, lambda one=one: one.status()["tier_b_count"] > 8_000)
     add(down, "RELIANCE", expiry="26FEB2026", underlying_ltp=2641.5)
     down.stop()
     down.start()
@@ -306,7 +307,7 @@ def test_phase4_index_chains_with_all_strikes_ce_and_pe(service: Service) -> Non
             legs.setdefault((row["symbol"], row["expiry"]), set()).add((row["strike"], row["option_type"]))
     chains = {symbol: sum(1 for s, _ in legs if s == symbol) for symbol, _ in legs}
     assert chains == {
-        "NIFTY": 12, "BANKNIFTY": 5, "SENSEX": 9, "FINNIFTY": 4, "MIDCPNIFTY": 4, "BANKEX": 4,
+        "NIFTY": 12, "BANKNIFTY": 5, "SENSEX": 8, "FINNIFTY": 4, "MIDCPNIFTY": 4, "BANKEX": 4,
         "CRUDEOIL": 2, "NATURALGAS": 2,
     }  # fmt: skip
     assert {chain: len(found) for chain, found in legs.items()} == dict.fromkeys(legs, 202)
@@ -330,11 +331,11 @@ def test_phase4_about_8500_in_tier_b_and_none_missing(service: Service) -> None:
 def test_phase5_subscriptions_reach_the_wire_with_real_segment_and_security_id(service: Service) -> None:
     clear(service)
     answer = add(service, "RELIANCE", expiry="26FEB2026", underlying_ltp=2641.5)
-    stats = httpx.get(service.simulator["control_url"] + "/stats").json()
+    stats = service.http.get(service.simulator["control_url"] + "/stats").json()
     assert answer["strikes_subscribed"] == 50
 
     def on_the_wire() -> bool:
-        now = httpx.get(service.simulator["control_url"] + "/stats").json()
+        now = service.http.get(service.simulator["control_url"] + "/stats").json()
         return sum(each["instruments"] for each in now["connections"]) >= sum(
             each["instruments"] for each in stats["connections"]
         )
@@ -353,7 +354,7 @@ def test_phase5_with_n_subscriptions(new_service: NewService, tmp_path: Path, co
     empty.write_text("[drivers]\nfo_stocks = true\n")
     with new_service(f"n{count}", BT_TIER_B=str(empty)) as one:
         drivers = one.status()["tier_b_count"]
-        symbols = one.get("/api/v2/admin/tier-b")["drivers"]
+        symbols = fo_stocks(one)
         one.wait_for("spots", 20, lambda: one.status()["states"].get("LIVE", 0) >= drivers * 0.99)
         wanted = count - drivers if count > drivers else count
         added = 0
@@ -364,6 +365,11 @@ def test_phase5_with_n_subscriptions(new_service: NewService, tmp_path: Path, co
         total = one.status()["total_subscriptions"]
         assert total == drivers + added
         one.wait_for("all live", 30, lambda: one.status()["states"].get("LIVE", 0) >= total * 0.995)
+
+
+def fo_stocks(service: Service) -> list[str]:
+    drivers = service.get("/api/v2/admin/tier-b")["drivers"]
+    return [token.removesuffix("_EQ") for token in drivers if token.endswith("_EQ")]
 
 
 def stock_chains(service: Service, symbols: list[str]) -> list[tuple[str, str]]:
@@ -424,7 +430,7 @@ def test_integration_25k_reached_then_the_next_add_evicts_the_least_recently_use
         tier_b = one.status()["tier_b_count"]
         evicted: list[dict[str, Any]] = []
         order: list[tuple[str, str]] = []
-        for symbol, expiry in stock_chains(one, one.get("/api/v2/admin/tier-b")["drivers"]):
+        for symbol, expiry in stock_chains(one, fo_stocks(one)):
             answer = add(one, symbol, user_id=1 + len(order) % 3, expiry=expiry)
             evicted = answer["evicted"]
             if evicted:
@@ -461,7 +467,7 @@ def test_integration_ws_load_balance_distributed_evenly(service: Service) -> Non
     [
         ({"symbol": "NOSUCH"}, 404, "INSTRUMENT_UNKNOWN"),
         ({"symbol": "RELIANCE", "expiry": "27FEB2026"}, 404, "EXPIRY_UNKNOWN"),
-        ({"symbol": "RELIANCE", "expiry": "soon"}, 422, None),
+        ({"symbol": "RELIANCE", "expiry": "soon"}, 404, "EXPIRY_UNKNOWN"),
         ({"symbol": "RELIANCE", "underlying_ltp": -5}, 422, None),
         ({"symbol": "RELIANCE", "instrument_type": "LOTTERY"}, 422, None),
         ({"symbol": "RELIANCE", "user_id": 0}, 422, None),
@@ -487,7 +493,7 @@ def test_api_watchlist_add_twice_is_409(service: Service) -> None:
 
 
 def test_api_option_chain_of_all_symbols(service: Service) -> None:
-    symbols = [*service.get("/api/v2/admin/tier-b")["drivers"], "NIFTY", "BANKNIFTY", "SENSEX", "CRUDEOIL", "GOLD"]
+    symbols = [*fo_stocks(service), "NIFTY", "BANKNIFTY", "SENSEX", "CRUDEOIL", "GOLD"]
     assert len(symbols) > 200
     for symbol in symbols:
         expiry = service.get(f"/api/v2/instruments/{symbol}/expiries")["expiries"][0]
@@ -542,7 +548,7 @@ def test_performance_rebalance_without_packet_loss(new_service: NewService) -> N
     with new_service("rebalance") as one:
         one.wait_for("Tier B live", 30, lambda: one.status()["states"].get("LIVE", 0) > 8_000)
         control = one.simulator["control_url"]
-        httpx.post(f"{control}/faults", json={"kind": "cut", "connection": 1})
+        one.http.post(f"{control}/faults", json={"kind": "cut", "connection": 1})
         one.wait_for("back", 20, lambda: one.status()["states"].get("LIVE", 0) > 8_000)
         answer = one.post("/api/v2/admin/rebalance-ws").json()
         assert answer["moved_count"] == len(answer["details"])

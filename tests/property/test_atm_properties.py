@@ -25,7 +25,7 @@ def test_window_is_full_and_holds_atm_in_its_middle(strikes: tuple[float, ...], 
     assert window.hi - window.lo == min(count, len(strikes))
     assert window.lo <= window.atm < window.hi
     off_centre = window.atm - window.lo - count // 2
-    if 0 < window.lo and window.hi < len(strikes):
+    if window.lo > 0 and window.hi < len(strikes):
         assert off_centre == 0
 
 

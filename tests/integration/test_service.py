@@ -1,0 +1,180 @@
+"""The whole service from outside: kill -9 while it works, a second process, bad settings, PostgreSQL, a real master."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.service import Service
+
+NewService = Callable[..., Service]
+KILLS = 5
+SYMBOLS = ("RELIANCE", "TCS", "INFY", "SBIN", "MARUTI", "HDFCBANK", "ICICIBANK", "AXISBANK")
+
+
+class Trader(threading.Thread):
+    """Adds and removes at random and remembers what was answered with success."""
+
+    def __init__(self, service: Service, user_id: int, kept: dict[str, str], seed: int) -> None:
+        super().__init__(daemon=True)
+        self.service = service
+        self.user_id = user_id
+        self.kept = kept  # symbol -> "in", "out", or "?" while an answer is outstanding
+        self.rng = random.Random(seed)
+        self.answered = 0
+
+    def run(self) -> None:
+        with httpx.Client(base_url=self.service.url, timeout=10, verify=False) as http:
+            while True:
+                symbol = self.rng.choice(SYMBOLS)
+                before = self.kept.get(symbol, "out")
+                path = "remove" if before == "in" else "add"
+                body = {"user_id": self.user_id, "symbol": symbol, "instrument_type": "STOCK_OPTION"}
+                self.kept[symbol] = "?"
+                try:
+                    response = http.post(f"/api/v2/watchlist/{path}", json=body)
+                except httpx.HTTPError:
+                    return
+                if response.status_code == 200:
+                    self.kept[symbol] = "in" if path == "add" else "out"
+                    self.answered += 1
+                else:
+                    self.kept[symbol] = before
+
+
+def hold_true(service: Service, books: dict[int, dict[str, str]]) -> None:
+    """What the lists must show: everything answered, and either state where the answer was lost."""
+    for user_id, kept in books.items():
+        shown = {each["symbol"]: each for each in service.get(f"/api/v2/watchlist/{user_id}")["watchlist"]}
+        for symbol, state in kept.items():
+            if state != "?":
+                assert (symbol in shown) is (state == "in"), f"user {user_id}: {symbol} should be {state}"
+            kept[symbol] = "in" if symbol in shown else "out"
+        assert set(shown) <= set(kept)
+    active = service.get("/api/v2/subscriptions/active", tier="TIER_A")["subscriptions"]
+    chains = {(row["symbol"], row["expiry"]) for row in active}
+    wanted = {symbol for kept in books.values() for symbol, state in kept.items() if state == "in"}
+    assert {symbol for symbol, _ in chains} == wanted
+    assert len(active) == 50 * len(wanted), "an orphan leg, or a chain that is not whole"
+
+
+def kill_loop(service: Service) -> int:
+    books: dict[int, dict[str, str]] = {1: {}, 2: {}}
+    answered = 0
+    service.start()
+    service.wait_for("spots", 60, lambda: service.status()["states"].get("LIVE", 0) > 200)
+    for round_number in range(KILLS):
+        traders = [Trader(service, user, books[user], 10 * round_number + user) for user in books]
+        for trader in traders:
+            trader.start()
+        time.sleep(random.Random(round_number).uniform(0.5, 1.5))
+        service.kill()
+        for trader in traders:
+            trader.join()
+            answered += trader.answered
+        service.start()
+        hold_true(service, books)
+    service.stop()
+    return answered
+
+
+def test_kill_9_in_a_loop_loses_nothing_answered_on_sqlite(new_service: NewService) -> None:
+    assert kill_loop(new_service()) > KILLS
+
+
+def test_kill_9_in_a_loop_loses_nothing_answered_on_postgresql(new_service: NewService, postgres_url: str) -> None:
+    assert kill_loop(new_service(BT_DATABASE_URL=postgres_url)) > KILLS
+
+
+def test_a_second_process_says_who_holds_the_feed_and_opens_no_socket(new_service: NewService) -> None:
+    first = new_service("first").start()
+    assert first.process is not None
+    second = new_service("second", BT_DATA_DIR=str(first.directory / "data"))
+    second.launch()
+    assert second.process is not None
+    assert second.process.wait(60) == 1
+    assert f"process {first.process.pid} on " in second.log
+    assert len(second.log.strip().splitlines()) == 1
+    first.wait_for("the feed", 30, lambda: first.get("/api/v2/admin/ws-status")["connected_connections"] == 5)
+    stats = first.http.get(first.simulator["control_url"] + "/stats").json()
+    assert len(stats["connections"]) == 5
+
+
+def test_a_second_worker_waits_and_takes_over_after_a_kill(new_service: NewService) -> None:
+    first = new_service("first").start()
+    second = new_service("second", BT_DATA_DIR=str(first.directory / "data"))
+    second.command = ("-m", "uvicorn", "app.main:app", "--port", str(second.port))
+    second.launch()
+    second.wait_for("its word", 60, lambda: "owns the feed" in second.log)
+    with pytest.raises(httpx.ConnectError):
+        second.http.get(f"{second.url}/health")
+    first.kill()
+    second.wait_ready()
+    second.wait_for("its own feed", 30, lambda: second.status()["states"].get("LIVE", 0) > 8_000)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"BT_PORT": "eighty"}, "BT_PORT was 'eighty'"),
+        ({"BT_AUTH": "off", "BT_HOST": "0.0.0.0"}, "BT_AUTH=off is refused"),
+        ({"BT_INSTRUMENT_MASTER": "/no/such/master.csv"}, "BT_INSTRUMENT_MASTER names /no/such/master.csv"),
+        ({"BT_TIER_B": "/no/such.toml"}, "BT_TIER_B was '/no/such.toml'"),
+    ],
+)
+@pytest.mark.parametrize("command", [("-m", "app.cli", "serve"), ("-m", "uvicorn", "app.main:app")])
+def test_what_cannot_start_says_why_in_one_line(
+    new_service: NewService, settings: dict[str, str], said: str, command: tuple[str, ...]
+) -> None:
+    service = new_service(command=command, **settings)
+    service.launch()
+    assert service.process is not None
+    assert service.process.wait(60) != 0
+    assert said in service.log
+    assert "Traceback" not in service.log
+
+
+def test_a_real_master_runs_whole(new_service: NewService, shared_data: Path) -> None:
+    master = shared_data / "api-scrip-master-detailed.2026-03-23.csv.zst"
+    with new_service(BT_INSTRUMENT_MASTER=str(master), BT_SIM_DATE="2026-03-23") as service:
+        report = service.get("/api/v2/admin/registry")
+        assert report["rows"] == 279_014
+        tier_b: dict[str, Any] = service.wait_for(
+            "Tier B", 60, lambda: (found := service.get("/api/v2/admin/tier-b"))["waiting"] == [] and found
+        )
+        assert tier_b["listed"] == tier_b["subscribed"] < tier_b["asked"]
+        assert any("NIFTY" in name for name in tier_b["missing"])
+        service.wait_for(
+            "all live", 60, lambda: service.status()["states"].get("LIVE", 0) >= 0.99 * tier_b["subscribed"]
+        )
+        add = {"user_id": 1, "symbol": "ONGC", "expiry": "30MAR2026", "instrument_type": "STOCK_OPTION"}
+        answer = service.post("/api/v2/watchlist/add", add).json()
+        assert answer["strikes_subscribed"] + len(answer["missing"]) == 50
+        assert service.status()["tier_a_count"] == answer["strikes_subscribed"]
+        chain = service.get("/api/v2/option-chain/NIFTY", expiry="24MAR2026", quotes="true")
+        assert chain["coverage"]["live"] > 190
+
+
+def test_help_names_every_command_and_touches_nothing(tmp_path: Path) -> None:
+    help_text = subprocess.run(
+        [sys.executable, "-m", "app.cli", "--help"],
+        cwd=tmp_path,
+        env=Service(tmp_path).environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
+    commands = ["serve", "sim", "doctor", "search", "chain", "watch", "status", "migrate", "backup", "restore", "bench"]
+    for command in [*commands, "user"]:
+        assert command in help_text
+    assert list(tmp_path.iterdir()) == []
