@@ -73,7 +73,7 @@ class ConnectionCounters:
     last_lag_ms: int = 0  # receive time minus last-trade time of the newest trade
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)  # a text of megabytes helps nobody
 class TickBuffers:
     """The memory that decoders write to. One slot is one tracked instrument.
 

@@ -56,7 +56,7 @@ class ChainQuotes(Protocol):
     ) -> Mapping[str, object]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Services:
     """The owners of state and what else the routes ask.
 

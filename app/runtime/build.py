@@ -84,7 +84,7 @@ def _nobody(event: Event) -> None:
     """Nobody listens yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Market:
     """The owners of state."""
 
@@ -99,7 +99,7 @@ class Market:
     states: StateReader
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Outbound:
     """From the board to the browsers."""
 
@@ -111,7 +111,7 @@ class Outbound:
     quotes: DeskQuotes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Runtime:
     """Everything one service consists of."""
 

@@ -74,7 +74,7 @@ class StoreWithSwitch(MemoryStore):
         super()._require_started()
 
 
-@dataclass
+@dataclass(repr=False)
 class AnsweringFeed:
     """Every subscribe is answered by one packet per key, at once; a symbol without a price stays silent."""
 
@@ -129,7 +129,7 @@ class AnsweringConnection:
             self._closed.set_result(FeedClosed("closed"))
 
 
-@dataclass
+@dataclass(repr=False)
 class World:
     """One running service without sockets."""
 
