@@ -1,7 +1,7 @@
 """What the page costs its browser's main thread: 101 strikes, every row changing, against a bare windowed grid.
 
 Both read the same packed frames from the same little server, in turns within one run, so that a noisy neighbour hurts
-both alike. ``python -m bench.page [--seconds 8] [--rounds 3]`` prints a table and writes ``bench/results/page.json``.
+both alike. ``python -m bench.page [--seconds 8] [--rounds 5]`` prints a table and writes ``bench/results/page.json``.
 ``--heap MINUTES`` watches the page's JavaScript heap instead.
 """
 
@@ -113,7 +113,7 @@ async def _serve(socket: WebSocket, hz: int, status: dict[str, Any]) -> None:
             await socket.send_text(dictionary(labels).decode())
         await socket.send_bytes(to_binary(labels, update))
         market.step()
-        at_ms += 1_000 // hz
+        at_ms += int(1_000 / hz)
         await asyncio.sleep(1 / hz)
 
 
@@ -243,7 +243,7 @@ async def _chromium() -> AsyncIterator[Browser]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--heap", type=float, default=0.0, metavar="MINUTES")
     asked = parser.parse_args()
     found = asyncio.run(watch_heap(asked.heap) if asked.heap else compare(asked.seconds, asked.rounds))
