@@ -7,7 +7,7 @@ trailing comma is tolerated.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 from app.core.ids import Exchange, InstrumentKind, Segment
 
@@ -26,6 +26,8 @@ SEGMENTS: dict[tuple[str, str], Segment] = {
 
 EXCHANGES: tuple[Exchange, ...] = tuple(Exchange)
 """Exchange codes of the snapshot, in order of precedence."""
+
+SEPARATOR = "\n"  # between the texts of one column
 
 
 class Itype(IntEnum):
@@ -110,3 +112,15 @@ def recognise(header: list[str]) -> Layout | list[str]:
         if not missing or len(absent) < len(missing):
             missing = absent
     return missing
+
+
+class Lists(IntFlag):
+    """What a symbol has listed."""
+
+    INDEX_DERIVATIVE = 1
+    STOCK_DERIVATIVE = 2
+    COMMODITY_DERIVATIVE = 4
+    CURRENCY_DERIVATIVE = 8
+    INDEX = 16
+    SHARE = 32  # ordinary share or fund, not debt
+    CASH = 64

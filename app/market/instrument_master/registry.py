@@ -26,10 +26,9 @@ from app.core.instruments import Instrument
 from app.market.instrument_master.convert import map_master
 from app.market.instrument_master.door import REGISTRY, service_today
 from app.market.instrument_master.ladder import Ladder, strike_step
-from app.market.instrument_master.layout import CALL, Itype
+from app.market.instrument_master.layout import CALL, Itype, Lists
 from app.market.instrument_master.report import RegistryReport
 from app.market.instrument_master.search import SearchHit, SearchIndex
-from app.market.instrument_master.symbols import Lists
 from app.market.instrument_master.table import INDEX_OF, Group, MasterTable
 from app.market.instrument_master.tokens import TokenParts, parse_token
 

@@ -17,9 +17,8 @@ from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from app.core.ids import InstrumentKind, OptionType
-from app.market.instrument_master.layout import CALL, EXCHANGES
+from app.market.instrument_master.layout import CALL, EXCHANGES, Lists
 from app.market.instrument_master.query import Contract, read_contract
-from app.market.instrument_master.symbols import Lists
 from app.market.instrument_master.table import Group, MasterTable, lines
 
 QUERY_CHARS_MAX = 80

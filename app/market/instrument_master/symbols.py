@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-from enum import IntFlag
-
 import numpy as np
 import polars as pl
 
-from app.market.instrument_master.layout import Itype
+from app.market.instrument_master.layout import SEPARATOR, Itype, Lists
 from app.market.instrument_master.snapshot import Column
-
-SEPARATOR = "\n"
-
-
-class Lists(IntFlag):
-    """What a symbol has listed."""
-
-    INDEX_DERIVATIVE = 1
-    STOCK_DERIVATIVE = 2
-    COMMODITY_DERIVATIVE = 4
-    CURRENCY_DERIVATIVE = 8
-    INDEX = 16
-    SHARE = 32  # ordinary share or fund, not debt
-    CASH = 64
-
 
 _BITS = {
     Itype.INDEX: Lists.INDEX,

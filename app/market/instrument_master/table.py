@@ -27,9 +27,8 @@ from app.core.ids import (
     format_strike,
 )
 from app.core.instruments import Instrument
-from app.market.instrument_master.layout import CALL, EXCHANGES, KINDS, Itype
+from app.market.instrument_master.layout import CALL, EXCHANGES, KINDS, SEPARATOR, Itype, Lists
 from app.market.instrument_master.snapshot import Columns
-from app.market.instrument_master.symbols import SEPARATOR, Lists
 
 INDEX_OF = {"NIFTYNXT50": "NIFTY NEXT 50", "SENSEX50": "SNSX50"}
 """Derivatives whose index row has another symbol (protocol notes, 2.13)."""
