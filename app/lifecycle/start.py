@@ -300,15 +300,19 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._main: asyncio.Task[None] | None = None
+        self._works: Sequence[Coroutine[Any, Any, None]] = ()
         self._log = structlog.get_logger("service")
 
     def start(self, works: Sequence[Coroutine[Any, Any, None]]) -> None:
+        self._works = works
         self._main = asyncio.ensure_future(self._run(works))
 
     async def stop(self) -> None:
         if self._main is not None:
             self._main.cancel()
             await asyncio.wait([self._main])
+        for work in self._works:
+            work.close()  # one that never got its first turn
 
     async def _run(self, works: Sequence[Coroutine[Any, Any, None]]) -> None:
         try:

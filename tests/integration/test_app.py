@@ -1,0 +1,99 @@
+"""The application in this process: two services side by side, the doors, a second start of the same application."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.core import current
+from app.core.errors import MasterRefused
+from app.lifecycle import hooks
+from app.main import create_app
+from app.market.registry import REGISTRY
+from app.market.subscription_manager import get_subscription_manager
+from app.market.watchlist_manager import get_watchlist_manager
+from app.settings import Settings
+from tests.masters import SMALL
+
+
+def settings_in(directory: Path, **more: Any) -> Settings:
+    told = {
+        "bt_feed": "off",
+        "bt_data_dir": directory / "data",
+        "bt_database_url": f"sqlite+aiosqlite:///{directory / 'app.db'}",
+        "bt_instrument_master": str(SMALL),
+        "bt_sim_date": date(2026, 2, 3),
+        **more,
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    return Settings(_env_file=None, **told)  # type: ignore[call-arg]
+
+
+@asynccontextmanager
+async def started(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, client=("127.0.0.1", 50_000))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+            yield client
+    gc.unfreeze()
+
+
+async def test_two_services_in_one_process_are_kept_apart(tmp_path: Path) -> None:
+    one, other = create_app(settings_in(tmp_path / "one")), create_app(settings_in(tmp_path / "other"))
+    add = {"user_id": 1, "symbol": "RELIANCE", "instrument_type": "EQUITY"}
+    async with started(one) as first:
+        assert (await first.post("/api/v2/watchlist/add", json=add)).status_code == 200
+        assert len(get_watchlist_manager().get_user_watchlist(1)) == 1
+        async with started(other):
+            assert get_watchlist_manager().get_user_watchlist(1) == [], "the doors open to the last started"
+        assert len(get_watchlist_manager().get_user_watchlist(1)) == 1, "its stop gives them back"
+    assert not current.is_running()
+
+
+async def test_the_same_application_starts_again_and_remembers(tmp_path: Path) -> None:
+    app = create_app(settings_in(tmp_path))
+    add = {"user_id": 1, "symbol": "RELIANCE", "instrument_type": "EQUITY"}
+    async with started(app) as client:
+        assert (await client.get("/ready")).status_code == 200
+        assert (await client.post("/api/v2/watchlist/add", json=add)).status_code == 200
+    async with started(app) as client:
+        assert (await client.get("/api/v2/watchlist/1")).json()["count"] == 1
+        assert app.openapi()["info"]["version"]
+        assert (await client.get("/health")).json()["status"] == "healthy"
+
+
+async def test_doors_from_another_thread_use_the_running_service(tmp_path: Path) -> None:
+    async with started(create_app(settings_in(tmp_path))) as client:
+        manager = get_watchlist_manager()
+        answer = await asyncio.to_thread(manager.add_to_watchlist, 1, "RELIANCE", None, "EQUITY")
+        assert answer["success"] is True, answer
+        assert (await client.get("/api/v2/watchlist/1")).json()["count"] == 1
+        again = await asyncio.to_thread(manager.add_to_watchlist, 1, "RELIANCE", None, "EQUITY")
+        assert (again["success"], again["code"]) == (False, "ALREADY_IN_WATCHLIST")
+        assert REGISTRY.is_f_o_eligible("RELIANCE")
+        ok, message, ws_id = get_subscription_manager().subscribe("RELIANCE_EQ", "RELIANCE", None, None, None, "TIER_A")
+        assert ok, message
+        assert ws_id in (None, 1, 2, 3, 4, 5)
+        assert await asyncio.to_thread(hooks.eod_cleanup) >= 0
+        assert manager.get_user_watchlist(1) == []
+        assert {"end_of_day", "refresh_master"} <= {job.id for job in hooks.scheduler.get_jobs()}  # type: ignore[attr-defined]
+
+
+async def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    app = create_app(settings_in(tmp_path, bt_instrument_master=str(tmp_path / "nowhere.csv")))
+    with pytest.raises(MasterRefused, match="which is no file"):
+        async with started(app):
+            pass
+    assert not current.is_running()
+    fixed = create_app(settings_in(tmp_path))
+    async with started(fixed) as client:
+        assert (await client.get("/ready")).status_code == 200
