@@ -6,22 +6,24 @@ PIP    := $(VENV)/bin/pip --disable-pip-version-check --quiet
 HOURS  ?= 1
 SEED   ?= 1
 
-.PHONY: run test check bench sim soak fuzz web requirements docs setup-tests clean
+.PHONY: run test check lint bench sim soak fuzz web requirements docs setup-tests clean
 
 run: $(VENV)/.runtime app/web/index.html
 	@$(VENV)/bin/bt serve
 
 test: $(VENV)/.dev app/web/index.html setup-tests
-	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory lint
 	@$(PY) -m tests.machine vitest
 	@$(PY) -m pytest tests
 
-check: $(VENV)/.dev
+check: lint
+	@$(PY) -m pytest tests/arch tests/unit -m "not slow"
+
+lint: $(VENV)/.dev
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-logo
-	@$(PY) -m pytest tests/arch tests/unit -m "not slow"
 
 bench: $(VENV)/.dev app/web/index.html
 	@$(PY) -m bench

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
+from tests.contract.servers import NatsServer
 from tests.service import Service
 
 NewService = Callable[..., Service]
@@ -141,6 +144,21 @@ def test_what_cannot_start_says_why_in_one_line(
     assert service.process.wait(60) != 0
     assert said in service.log
     assert "Traceback" not in service.log
+
+
+def test_the_stream_travels_over_nats(new_service: NewService, nats_server: NatsServer) -> None:
+    with new_service(BT_NATS_URL=nats_server.url, BT_ROLE="feed") as service:
+        service.wait_for("Tier B live", 60, lambda: service.status()["states"].get("LIVE", 0) > 8_000)
+        with connect(service.stream_url, proxy=None) as stream:
+            stream.send(json.dumps({"op": "subscribe", "topics": ["quotes:NIFTY_IDX,RELIANCE_EQ", "status"]}))
+            seen: dict[str, int] = {}
+            for _ in range(40):
+                message = json.loads(stream.recv(timeout=10))
+                topic, seq = message["topic"], message["seq"]
+                assert message["type"] == ("delta" if topic in seen else "snapshot")
+                assert seq == seen.get(topic, seq - 1) + 1
+                seen[topic] = seq
+            assert len(seen) == 2
 
 
 def test_a_real_master_runs_whole(new_service: NewService, shared_data: Path) -> None:

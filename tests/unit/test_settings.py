@@ -68,7 +68,7 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_role_without_a_bus_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BT_ROLE", "gateway")
+    monkeypatch.setenv("BT_ROLE", "feed")
     with pytest.raises(SettingsError, match="BT_NATS_URL"):
         load_settings()
 
@@ -76,3 +76,10 @@ def test_a_role_without_a_bus_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_dotenv_is_read(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("BT_PORT=8123\n")
     assert load_settings().bt_port == 8123
+
+
+def test_a_role_that_is_not_built_yet_is_refused_and_not_imitated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BT_ROLE", "gateway")
+    monkeypatch.setenv("BT_NATS_URL", "nats://127.0.0.1:4222")
+    with pytest.raises(SettingsError, match="gateway"):
+        load_settings()
