@@ -91,8 +91,11 @@ class Schedule:
             self._once("warn", self._warn, warn_at, upcoming)
 
     async def _run_eod(self, due: EndOfDay) -> None:
+        # Several exchanges may end at one moment, and a machine may have slept: the marks keep each from ending twice.
+        since = [each for each in self._rule.missed(self._calendar, self._clock.now()) if each.at >= due.at]
         try:
-            await self._clean_up(due)
+            for each in (due, *(each for each in since if each.mark != due.mark)):
+                await self._clean_up(each)
         except TerminalError as error:
             self._log.error("end of day failed, trying again", mark=due.mark, error=error.detail)
             self._once("end_of_day", self._run_eod, self._clock.now() + EOD_RETRY, due)

@@ -101,3 +101,18 @@ async def test_a_failed_end_of_day_is_tried_again(monkeypatch: pytest.MonkeyPatc
     finally:
         office.schedule.stop()
         await asyncio.sleep(0)
+
+
+async def test_exchanges_that_end_at_the_same_moment_all_end() -> None:
+    office = Office(clock_at("2026-02-03T12:00:00"), "NSE=11:00,BSE=11:00,MCX=23:55")
+    await office.schedule.start()
+    try:
+        office.done.clear()
+        first, *_ = parse_eod_time("NSE=11:00,BSE=11:00").of_day(Calendar([], IST, always_open=True), date(2026, 2, 3))
+        await office.schedule._run_eod(first)
+        assert {due.mark for due in office.done} >= {"EOD:BSE:2026-02-03", "EOD:NSE:2026-02-03"}
+        assert office.schedule.next_eod is not None
+        assert office.schedule.next_eod.exchanges == {"MCX"}
+    finally:
+        office.schedule.stop()
+        await asyncio.sleep(0)
