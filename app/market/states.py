@@ -129,7 +129,7 @@ def why(facts: StateFacts, *, socket: int | None = None, tell_time: Callable[[in
         InstrumentState.GAP: f"its connection was cut or mute since {tell_time(int(facts.lost_ms[0]))}, and nothing "
         f"has come since the packet of {tell_time(last)}; {was_sent}",
         InstrumentState.STALE: f"{was_sent}; no packet for {age} although its segment is alive; {usual}",
-        InstrumentState.QUIET: f"{was_sent}; no packet for {age}, which is normal for it; {usual}",
+        InstrumentState.QUIET: f"{was_sent}; no packet for {age}, {_why_quiet(facts)}; {usual}",
         InstrumentState.LIVE: f"{was_sent}; last packet {age} ago; {usual}",
     }[state]
     return f"{told}; {note}" if note else told
@@ -141,6 +141,12 @@ def _why_sent(facts: StateFacts, was_sent: str) -> str:
     if not facts.segment_alive[0]:
         return f"{was_sent}; no packet yet, nor for anything else in its segment lately"
     return f"{was_sent}; no packet yet though its segment is alive: as a rule it has not traded today"
+
+
+def _why_quiet(facts: StateFacts) -> str:
+    if facts.segment_alive[0]:
+        return "which is normal for it"
+    return "nor for anything else in its segment"
 
 
 def _seconds(duration_ms: int) -> str:

@@ -75,6 +75,8 @@ def test_columns_are_judged_row_by_row() -> None:
         ({"last_ms": 0, "segment_alive": False}, "nor for anything else in its segment"),
         ({"in_session": False}, "its market is closed"),
         ({"lost_ms": NOW}, "its connection was cut or mute since 1770000000000"),
+        ({"last_ms": NOW - 6_000}, "which is normal for it"),
+        ({"last_ms": NOW - 6_000, "segment_alive": False}, "no packet for 6.0 s, nor for anything else in its segment"),
         ({"last_ms": NOW - 31_000, "usual_gap_ms": 0.0}, "how often it usually comes is not known yet"),
     ],
 )
