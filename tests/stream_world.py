@@ -7,6 +7,7 @@ packets through the real decoder; ``World.round`` runs one round of the publishe
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -206,11 +207,18 @@ class World:
         )  # fmt: skip
         self.bus = MemoryBus()
         self.shown: list[ChainId] = []
+        self.lists_shown: list[int] = []
         self.publisher = Publisher(
             self.prices, self.face, self.desk, self.opener, self.bus, self.clock,
-            PublisherSettings(life_s=1_770_000_000), show=lambda chains: self.shown.extend(chains),
+            PublisherSettings(life_s=1_770_000_000), screens=self,
         )  # fmt: skip
         self.hub = Hub(self.bus, self.clock, self.opener.check, hub_settings)
+
+    def touch_shown(self, chains: Iterable[ChainId]) -> None:
+        self.shown.extend(chains)
+
+    def touch_entries(self, user_id: int) -> None:
+        self.lists_shown.append(user_id)
 
     def start(self) -> World:
         asyncio.run(self.bus.start()) if not _in_loop() else None

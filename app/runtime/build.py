@@ -32,6 +32,7 @@ from app.market.watchlist_manager import Desk as ListDesk
 from app.market.watchlist_manager import WatchlistManager
 from app.market.ws_manager import WebSocketManager
 from app.ports.bus import Bus
+from app.ports.feed import FeedLimits
 from app.ports.store import Store
 from app.rest.auth import Authenticator
 from app.rest.chain_quotes import DeskQuotes
@@ -50,6 +51,21 @@ from app.stream.face import Face
 from app.stream.hub import Hub
 from app.stream.opener import Opener
 from app.stream.publisher import Publisher, PublisherSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a simulation puts in the place of the machine's own; None leaves a part as the settings have it.
+
+    ``on_loop`` keeps the feed on the event loop's own transports: virtual time needs that.
+    """
+
+    clock: ShiftedClock | None = None
+    calendar: Calendar | None = None
+    store: Store | None = None
+    rng: random.Random | None = None
+    limits: FeedLimits = DHAN_LIMITS
+    on_loop: bool = False
 
 
 @dataclass(slots=True)
@@ -162,15 +178,16 @@ class Runtime:
         return always_on(self.universe, self.registry, self.clock.now().date())
 
 
-def build(settings: Settings, *, in_memory: bool = False) -> Runtime:
+def build(settings: Settings, *, in_memory: bool = False, given: Given | None = None) -> Runtime:
     """Call every constructor; ``in_memory`` stores in memory and never opens a socket."""
-    clock, calendar = clock_of(settings), calendar_of(settings)
+    given = given or Given()
+    clock, calendar = given.clock or clock_of(settings), given.calendar or calendar_of(settings)
     key = "in memory" if in_memory else secret_key_of(settings)
-    store: Store = MemoryStore(clock) if in_memory else SqlStore(settings.bt_database_url, clock)
-    board = LivePrices(connections=DHAN_LIMITS.connections)
+    store = given.store or (MemoryStore(clock) if in_memory else SqlStore(settings.bt_database_url, clock))
+    board = LivePrices(connections=given.limits.connections)
     relay = Relay()
-    upstream = build_upstream(settings, board.buffers, clock, key, relay.token_is_new)
-    market = _build_market(settings, clock, calendar, store, board, upstream, relay)
+    upstream = build_upstream(settings, board.buffers, clock, key, relay.token_is_new, on_loop=given.on_loop)
+    market = _build_market(settings, clock, calendar, store, board, upstream, relay, given)
     authenticator = Authenticator(store, clock, key, settings.bt_auth)
     outbound = _build_outbound(settings, clock, calendar, market, authenticator)
     relay.renewed = market.ws_manager.credentials_renewed
@@ -216,7 +233,7 @@ def _build_outbound(
     hub = Hub(bus, clock, opener.check, wide=settings.bt_nats_url is None)
     return Outbound(
         bus=bus,
-        publisher=Publisher(board, face, desk, opener, bus, clock, cadence, show=market.watchlists.touch_shown),
+        publisher=Publisher(board, face, desk, opener, bus, clock, cadence, screens=market.watchlists),
         hub=hub,
         stream=StreamEndpoint(hub, authenticator, clock, StreamSettings(stalled_s=settings.bt_stalled_client_s)),
         teller=teller,
@@ -267,19 +284,20 @@ def _build_market(
     board: LivePrices,
     upstream: Upstream,
     notify: Notify,
+    given: Given,
 ) -> Market:
     registry = InstrumentRegistry(lambda: clock.now().date())
     pool = WebSocketManager(
         board,
         upstream.feed,
-        DHAN_LIMITS,
+        given.limits,
         calendar,
         clock,
-        random.Random(),  # noqa: S311 - jitter of retries
+        given.rng or random.Random(),  # noqa: S311 - jitter of retries
         policy=build_policy(settings),
         hooks=build_hooks(settings, upstream.tokens.renew, notify),
     )
-    subscriptions = SubscriptionManager(registry, pool, DHAN_LIMITS, clock, linger_s=settings.bt_linger_s)
+    subscriptions = SubscriptionManager(registry, pool, given.limits, clock, linger_s=settings.bt_linger_s)
     pool.bind(subscriptions)
     engine = ATMEngine(registry, clock)
     finder = LegFinder(registry, engine, board)

@@ -28,7 +28,7 @@ class Op(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """One message of a hub. ``shown`` are the chain topics on screens, told with ``ALL``."""
+    """One message of a hub. ``shown`` are the topics that put chains on screens, told with ``ALL``."""
 
     hub: str
     op: Op

@@ -18,6 +18,8 @@ from app.stream.outbox import Outbox
 from app.stream.stream_log import Cursor, Step, StreamLog, unpack_step
 from app.stream.topics import Format, Kind, StreamKey, Topic, parse_topic, rate_class
 
+SHOWING = (f"{Kind.CHAIN}:", f"{Kind.WATCHLIST}:")
+
 
 class TooManyTopics(TerminalError):
     code = "TOO_MANY_TOPICS"
@@ -37,7 +39,7 @@ class NotSubscribed(TerminalError):
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
-    """``shown_max``: how many chains one client keeps on screen in the sense of eviction, the newest first."""
+    """``shown_max``: how many topics of one client keep chains on screen in the sense of eviction, the newest ones."""
 
     topics_max: int = 100
     clients_max: int = 4_000
@@ -147,11 +149,11 @@ class Hub:
         self._tell(Op.ALL, self._streams, shown=self.shown())
 
     def shown(self) -> set[str]:
-        """The chain topics on the screens of clients."""
+        """The topics that put chains on the screens of clients: chains, and users' lists."""
         found: set[str] = set()
         for client in self._clients:
-            chains = [name for name in client.topics if name.startswith(f"{Kind.CHAIN}:")]
-            found.update(chains[-self._settings.shown_max :])
+            shown = [name for name in client.topics if name.startswith(SHOWING)]
+            found.update(shown[-self._settings.shown_max :])
         return found
 
     # -- clients

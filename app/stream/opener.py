@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Protocol
 
-from app.core.errors import InvalidRequest
+from app.core.errors import ExpiryUnknown, InstrumentUnknown, InvalidRequest
 from app.core.instruments import Instrument
 from app.market.atm_engine import ChainId
 from app.market.live_prices import LivePrices
@@ -85,8 +85,11 @@ class Opener:
                 raise InvalidRequest("events have no picture")
 
     def chain_of(self, topic: Topic) -> ChainId | None:
-        """The chain a topic puts on a screen."""
-        return self._chain(topic) if topic.kind is Kind.CHAIN else None
+        """The chain a topic puts on a screen; None for another topic, and for a chain that is listed no longer."""
+        try:
+            return self._chain(topic) if topic.kind is Kind.CHAIN else None
+        except (InstrumentUnknown, ExpiryUnknown):
+            return None
 
     def _chain(self, topic: Topic) -> ChainId:
         assert topic.expiry is not None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import orjson
 import structlog
@@ -24,13 +25,18 @@ from app.stream.opener import Opener
 from app.stream.sequence import Sequence, first_seq
 from app.stream.sources import Source
 from app.stream.stream_log import Part, Step, pack_step
-from app.stream.topics import RATES_HZ, Format, StreamKey, Topic, parse_topic
+from app.stream.topics import RATES_HZ, Format, Kind, StreamKey, Topic, parse_topic
 
 TOP_HZ = RATES_HZ[0]
 SLICE_S = 0.005
 HUB_SILENCE_S = 10.0
 
-ShowChains = Callable[[Iterable[ChainId]], None]
+
+class Screens(Protocol):
+    """Who keeps account of what is on screens: being shown is a use (contract, rule 5.5)."""
+
+    def touch_shown(self, chains: Iterable[ChainId]) -> None: ...
+    def touch_entries(self, user_id: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ class OpenTopic:
 class Publisher:
     """OWNS the open topics and their sequences. Drives :class:`Face` and :class:`Desk`; the only reader of dirty marks.
 
-    ``show`` is told each second which chains are on screens: being shown is a use (contract, rule 5.5).
+    ``screens`` is told each second which chains and whose lists are on screens.
     """
 
     def __init__(
@@ -76,7 +82,7 @@ class Publisher:
         clock: Clock,
         settings: PublisherSettings,
         *,
-        show: ShowChains,
+        screens: Screens,
     ) -> None:
         self._prices = prices
         self._face = face
@@ -85,7 +91,7 @@ class Publisher:
         self._bus = bus
         self._clock = clock
         self._settings = settings
-        self._show = show
+        self._screens = screens
         self._demand = Demand(HUB_SILENCE_S)
         self._topics: dict[str, OpenTopic] = {}
         self._highest = {hz: first_seq(hz, settings.life_s) - 1 for hz in RATES_HZ}
@@ -196,7 +202,7 @@ class Publisher:
         if look_over:
             self._demand.forget_silent(self._clock.monotonic())
             self._close_unwanted()
-            self._show(self._shown_chains())
+            self._tell_screens()
         self._face.refresh(self._prices.take_dirty(), look_over=look_over)
         yield
         yield from self._desk.refresh(look_over=look_over)
@@ -218,14 +224,13 @@ class Publisher:
         has_other_rows = rate.sequence.generation != held.source.labels.generation
         return has_other_rows or held.source.is_touched(rate.seen_round)
 
-    def _shown_chains(self) -> list[ChainId]:
-        found = []
-        for name in self._demand.shown():
-            held = self._topics.get(name)
-            chain = self._opener.chain_of(held.topic) if held else None
-            if chain is not None:
-                found.append(chain)
-        return found
+    def _tell_screens(self) -> None:
+        shown = [held.topic for name in self._demand.shown() if (held := self._topics.get(name))]
+        chains = [self._opener.chain_of(topic) for topic in shown]
+        self._screens.touch_shown(chain for chain in chains if chain is not None)
+        for topic in shown:
+            if topic.kind is Kind.WATCHLIST:
+                self._screens.touch_entries(topic.user_id)
 
     def _step(self, held: OpenTopic, rate: RateClass) -> None:
         rate.seen_round = self._face.round

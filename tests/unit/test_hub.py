@@ -209,6 +209,11 @@ async def test_newest_chains_of_a_client_count_as_shown(world: World) -> None:
     assert world.hub.shown() == {"chain:RELIANCE:26FEB2026"}
 
 
+async def test_the_list_on_a_screen_counts_as_shown(world: World) -> None:
+    world.join().watch("chain:NIFTY:26FEB2026", "quotes:NIFTY_IDX", "watchlist:1")
+    assert world.hub.shown() == {"watchlist:1"}
+
+
 async def test_binary_tells_the_same_as_json(world: World) -> None:
     plain, packed = world.join(), world.join(form=Format.BINARY)
     for reader in (plain, packed):

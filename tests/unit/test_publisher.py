@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from app.core.errors import ExpiryUnknown
 from app.market.states import InstrumentState
 from app.stream.fields import ROW_FIELDS
 from tests.stream_world import DAY, FUTURE, NIFTY, NIFTY_CHAIN, RELIANCE, World
@@ -256,6 +257,27 @@ async def test_chains_on_screens_are_told(world: World) -> None:
     world.hub.beat()
     world.round(11)
     assert set(world.shown) == {NIFTY_CHAIN}
+    assert world.lists_shown == []
+
+
+async def test_lists_on_screens_are_told(world: World) -> None:
+    world.join().watch("watchlist:1")
+    world.hub.beat()
+    world.round(11)
+    assert set(world.lists_shown) == {1}
+    assert world.shown == []
+
+
+async def test_a_chain_that_is_listed_no_longer_is_on_no_screen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.join().watch(CHAIN)
+    world.hub.beat()
+
+    def gone(*_: object) -> None:
+        raise ExpiryUnknown("a new master does not list it", valid=[])
+
+    monkeypatch.setattr(world.engine, "chain_id", gone)
+    world.round(11)
+    assert world.shown == []
 
 
 async def test_demand_that_is_no_demand_is_counted(world: World) -> None:
