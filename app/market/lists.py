@@ -27,6 +27,7 @@ from app.ports.store import AuditAction, Changes, EntryRow, EntryState, Store
 T = TypeVar("T")
 
 EVICTED_BY = "evicted to make room for"
+NO_ROOM = "no room at start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +143,17 @@ class Lists:
         """Entries left the store: release what they hold, forget them."""
         for entry in entries:
             self._wishes.release(entry.id)
+        self.book.discard([entry.id for entry in entries])
+        for entry in entries:
             if not entry.is_active:
-                self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=False)
-        ids = [entry.id for entry in entries]
-        self.book.discard(ids)
+                self._forget_eviction(entry.chain, [each.key for each in entry.legs])
         for chain in {entry.chain for entry in entries}:
             self._forget_window(chain)
+
+    def _forget_eviction(self, chain: ChainKey, keys: Iterable[InstrumentKey]) -> None:
+        """An entry waits for those instruments no longer; another of the chain may."""
+        awaited = {leg.key for each in self.book.of_chain(chain) if was_evicted(each) for leg in each.legs}
+        self._wishes.set_evicted([key for key in keys if key not in awaited], is_evicted=False)
 
     def _forget_window(self, chain: ChainKey) -> None:
         """Nobody subscribes the chain any more: the next to open it gets a fresh window."""
@@ -248,6 +254,12 @@ def chain_id_of(chain: ChainKey) -> ChainId | None:
     if chain.expiry is None or not chain.instrument_type.value.endswith("OPTION"):
         return None
     return ChainId(chain.symbol, chain.expiry, Exchange(chain.exchange))
+
+
+def was_evicted(entry: Entry) -> bool:
+    """Whether the entry lost its legs to another, and not to a person's hand or the end of day."""
+    reason = entry.row.state_reason or ""
+    return not entry.is_active and ("evicted" in reason or reason == NO_ROOM)
 
 
 def epoch_ms(moment: datetime) -> int:

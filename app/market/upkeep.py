@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
-from app.core.errors import AlreadyExists, TerminalError
+from app.core.errors import AlreadyExists, ExpiryUnknown, InstrumentUnknown, TerminalError
 from app.core.ids import InstrumentKey, format_expiry
 from app.core.instruments import Instrument
 from app.core.sessions import LOOK_AHEAD_DAYS, Calendar
@@ -15,7 +15,7 @@ from app.market.atm_engine import COOLDOWN_MS, Window, has_moved
 from app.market.entries import Entry, Wanted, identity
 from app.market.events import Event
 from app.market.eviction import ChainKey
-from app.market.lists import Desk, Lists, epoch_ms, name_of
+from app.market.lists import NO_ROOM, Desk, Lists, epoch_ms, name_of, was_evicted
 from app.ports.store import (
     DEFAULT_LIST,
     AuditAction,
@@ -28,7 +28,6 @@ from app.ports.store import (
 
 KEPT_REASON = "end of day; returns with the next session"
 NO_LONGER_LISTED = "no longer listed"
-NO_ROOM = "no room at start"
 SLICE = 1_000  # instruments released before others get a turn
 FOLLOW_SLICE = 500  # windows looked at before others get a turn
 
@@ -60,11 +59,13 @@ class Upkeep(Lists):
         entry = self._remember(row, wanted or Wanted(chain, ()))
         if row.state is EntryState.EVICTED:
             entry.sleeps = row.state_reason == KEPT_REASON
-            self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=True)
+            if was_evicted(entry):
+                self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=True)
         elif wanted is None:
             self._suspend(entry, NO_LONGER_LISTED)
         elif not self._wishes.restore(entry.id, chain, wanted.legs, epoch_ms(row.last_used_at)):
             self._suspend(entry, NO_ROOM)
+            self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=True)
         for each in entry.legs:
             if each.key in since:
                 self._wishes.subscribed_since(each.key, since[each.key])
@@ -119,7 +120,10 @@ class Upkeep(Lists):
         now_ms = self._clock.now_ms()
         if not has_moved(judged, spot, window.ladder.step) or now_ms - entry.moved_ms < COOLDOWN_MS:
             return False
-        wanted = self._finder.cut(window.ladder, entry.chain.instrument_type, spot)
+        try:
+            wanted = self._finder.cut(window.ladder, entry.chain.instrument_type, spot)
+        except (InstrumentUnknown, ExpiryUnknown):  # gone with a new master: it stays as it is until the end of day
+            return False
         old = {each.key for each in entry.legs}
         new = {each.key for each in wanted.legs}
         self._journal.note_reason(old ^ new, f"window of {name_of(entry.chain)} moved")
@@ -143,9 +147,7 @@ class Upkeep(Lists):
         return None if chosen is None else chosen.chain
 
     def _may_return(self, entry: Entry) -> bool:
-        reason = entry.row.state_reason or ""
-        was_evicted = "evicted" in reason or reason == NO_ROOM
-        return not entry.is_active and not entry.sleeps and was_evicted and not self._is_over(entry)
+        return was_evicted(entry) and not entry.sleeps and not self._is_over(entry)
 
     def _is_over(self, entry: Entry) -> bool:
         return entry.row.expiry is not None and entry.row.expiry < self._today()
@@ -189,8 +191,10 @@ class Upkeep(Lists):
             self._wishes.set_evicted((each.key for each in wanted.legs), is_evicted=True)
             raise
         self._journal.committed(legs, ())
+        lost = [each.key for each in entry.legs]
         entry.row, entry.sleeps = row, False
         self._centre(entry, wanted)
+        self._forget_eviction(entry.chain, lost)
         self._tell("restored", row.user_id, entry.chain, legs=len(wanted.legs))
         return True
 
@@ -214,7 +218,7 @@ class Upkeep(Lists):
         kept = [each for each in due if self._keeps and each.row.list_name == DEFAULT_LIST]
         removed = [each for each in due if each not in kept] if kept else due
         by_token = [each for each in self._wishes.taken_by_token() if each.chain.exchange in exchanges]
-        rolled = {each.id: self._rolled(each) for each in kept}
+        rolled = {each.id: self._rolled(each, added_before) for each in kept}
         merged = _same_identity(rolled.values())
         removed = [*removed, *(each for each in kept if each.id in merged)]
         rows = [row for row in rolled.values() if row.id not in merged]
@@ -252,10 +256,13 @@ class Upkeep(Lists):
                 since_pause = 0
                 await asyncio.sleep(0)
 
-    def _rolled(self, entry: Entry) -> EntryRow:
-        """The kept row: asleep until its next session, on the nearest listed expiry if its own is over by then."""
-        row = self._suspended(entry, KEPT_REASON)
-        next_day = self._today() + timedelta(days=1)
+    def _rolled(self, entry: Entry, moment: datetime) -> EntryRow:
+        """The kept row: asleep from that moment until its next session, on the nearest expiry if its own is over then.
+
+        ``moment`` may be long past, after a downtime; the session that follows it may run already.
+        """
+        row = replace(self._suspended(entry, KEPT_REASON), state_at=moment)
+        next_day = max(moment.astimezone(self._calendar.zone).date() + timedelta(days=1), self._today())
         if row.expiry is None or row.expiry >= next_day:
             return row
         try:

@@ -27,6 +27,7 @@ from app.ports.store import (
 __all__ = ["Desk", "WatchlistManager"]
 
 USE_STORED_EVERY_MS = 15_000  # last use is written at most so often per entry
+LIST_SHOWN_MAX = 8  # chains of a list that count as on the screen that shows it
 OPTION_TYPES = (InstrumentType.STOCK_OPTION, InstrumentType.INDEX_OPTION, InstrumentType.COMMODITY_OPTION)
 
 
@@ -274,9 +275,15 @@ class WatchlistManager(Upkeep):
                 self._touch(key, now_ms)
 
     def touch_entries(self, user_id: int) -> None:
-        """A connected client shows the user's list."""
+        """A connected client shows the user's list; repeat it every few seconds.
+
+        Its most recently used chains count as on the screen, so that a long list neither pins the capacity nor loses
+        its own order of use.
+        """
         now_ms = self._clock.now_ms()
-        for entry in self.book.of_user(user_id):
+        latest = sorted(self.book.of_user(user_id), key=lambda each: (each.used_ms, each.row.added_order))
+        for entry in latest[-LIST_SHOWN_MAX:]:
+            self._wishes.show(entry.chain, now_ms)
             self._touch(entry.chain, now_ms)
 
     def _touch(self, chain: ChainKey, now_ms: int) -> None:
@@ -329,6 +336,8 @@ class WatchlistManager(Upkeep):
         self._wishes.want(admission, entry_id)
         self._after_eviction(admission.victims, evictions.entries_updated, user_id)
         entry = self._remember(replace(row, id=entry_id), wanted)
+        if held is not None:
+            self._forget_eviction(chain, [each.key for each in held.legs])
         assert chain.expiry is not None or chain.instrument_type is InstrumentType.EQUITY
         result = ChainResult(
             symbol=chain.symbol,

@@ -269,6 +269,27 @@ class TestEviction:
         full.clock.advance(60)
         assert (await full.lists.add(9, "RELIANCE", MAR, STOCK)).evicted[0].symbol == "ONGC"
 
+    async def test_a_list_on_a_screen_protects_its_chains(self, full: Market) -> None:
+        full.lists.touch_entries(1)
+        assert (await full.lists.add(9, "RELIANCE", FEB, STOCK)).evicted[0].symbol == "INFY"
+
+    async def test_a_long_list_on_a_screen_keeps_its_order_of_use(self) -> None:
+        limits = FeedLimits(connections=4, instruments_per_connection=120, instruments_per_message=10)
+        market = await spotted(Market(limits=limits))
+        chains = [(symbol, day) for day in (FEB, MAR) for symbol in ("TCS", "INFY", "ONGC", "RELIANCE")]
+        for symbol, day in [*chains, ("SBIN", FEB)]:
+            await market.lists.add(1, symbol, day, STOCK)
+            market.clock.advance(1)
+        for _ in range(3):
+            market.lists.touch_entries(1)
+            market.clock.advance(1)
+        assert (await market.lists.add(2, "SBIN", MAR, STOCK)).evicted == ()
+        await market.lists.add(2, "TCS", None, InstrumentType.FUTURE)
+        options = market.registry.get_option_chain("NIFTY", date(2026, 2, 10))
+        assert market.wishes.add_tier_b(options[: market.wishes.free])
+        result = await market.lists.add(2, "INFY", None, InstrumentType.FUTURE)
+        assert [(each.symbol, each.expiry) for each in result.evicted] == [("TCS", FEB)]
+
     async def test_evicted_together_with_every_other_owner_of_the_chain(self, full: Market) -> None:
         await full.lists.add(7, "TCS", FEB, STOCK)
         full.lists.touch_shown([ChainId(name, FEB, Exchange.NSE) for name in ("INFY", "ONGC")])
@@ -410,6 +431,77 @@ class TestEndOfDay:
         assert [entry.expiry for entry in market.lists.entries(1)] == [FEB]
         (event,) = market.events("eod")
         assert event.data["rolled"] == [{"user_id": 1, "symbol": "NIFTY", "from": "10FEB2026", "to": "24FEB2026"}]
+
+    async def test_made_up_for_the_next_morning_it_returns_with_the_session_that_runs(self) -> None:
+        market = await spotted(Market(keep=True))
+        await market.lists.add(1, "TCS", FEB, STOCK)
+        missed = market.clock.now() + timedelta(hours=5.5)
+        market.clock.advance(24 * 3600)
+        await market.lists.end_of_day(self.NIGHT, missed, {Exchange.NSE})
+        assert await market.control.return_evicted() == 1
+        assert market.lists.entries(1)[0].state == "ACTIVE"
+
+    async def test_made_up_for_on_the_day_of_expiry_it_does_not_roll_on(self) -> None:
+        market = await spotted(Market(keep=True, clock=HandClock(HandClock().now().replace(day=9))))
+        await market.lists.add(1, "NIFTY", "10FEB2026", INDEX)
+        missed = market.clock.now() + timedelta(hours=5.5)
+        market.clock.advance(23 * 3600)
+        await market.lists.end_of_day("EOD:NSE:2026-02-09", missed, {Exchange.NSE})
+        assert [entry.expiry for entry in market.lists.entries(1)] == [date(2026, 2, 10)]
+
+
+class TestEvictedMarks:
+    """An instrument is EVICTED only while an entry that lost it waits for it."""
+
+    async def test_a_re_added_window_elsewhere_leaves_no_mark_behind(self, full: Market) -> None:
+        await full.lists.add(9, "RELIANCE", FEB, STOCK)
+        lost = full.lists.entries(1)[0].legs
+        full.quote("TCS", 3300.0)
+        await full.lists.add(1, "TCS", FEB, STOCK)
+        assert not any(full.wishes.is_evicted(key) for key in lost)
+
+    async def test_a_return_elsewhere_leaves_no_mark_behind(self, full: Market) -> None:
+        await full.lists.add(9, "RELIANCE", FEB, STOCK)
+        lost = full.lists.entries(1)[0].legs
+        await full.lists.remove(9, "RELIANCE")
+        full.quote("TCS", 3300.0)
+        due = full.lists.due_back(has_room=True)
+        assert due is not None
+        assert await full.lists.bring_back(due)
+        assert not any(full.wishes.is_evicted(key) for key in lost)
+
+    async def test_another_owner_who_waits_keeps_the_mark(self, full: Market) -> None:
+        await full.lists.add(7, "TCS", FEB, STOCK)
+        full.lists.touch_shown([ChainId(name, FEB, Exchange.NSE) for name in ("INFY", "ONGC")])
+        await full.lists.add(9, "RELIANCE", FEB, STOCK)
+        await full.lists.remove(1, "TCS")
+        assert all(full.wishes.is_evicted(key) for key in full.lists.entries(7)[0].legs)
+        await full.lists.remove(7, "TCS")
+        assert not any(full.wishes.is_evicted(each.key) for each in full.registry.get_option_chain("TCS", FEB))
+
+    async def test_released_by_hand_is_not_evicted_after_a_restart_either(self, market: Market) -> None:
+        await market.lists.add(1, "TCS", FEB, STOCK)
+        await market.lists.unsubscribe_all_tier_a()
+        new = await Market(store=market.store, clock=market.clock).start()
+        for each in (market, new):
+            (entry,) = each.lists.entries(1)
+            assert entry.state == "EVICTED"
+            assert not any(each.wishes.is_evicted(key) for key in entry.legs)
+
+
+async def test_a_chain_that_a_new_master_does_not_list_stops_following(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await market.lists.add(1, "TCS", FEB, STOCK)
+
+    def gone(*_: object) -> None:
+        raise ExpiryUnknown("TCS has no options that expire on 24FEB2026", valid=[])
+
+    monkeypatch.setattr(type(market.registry), "ladder", gone)
+    market.clock.advance(60)
+    market.quote("TCS", 3300.0)
+    await market.control.step()
+    assert market.wishes.tier_a_count == 50
 
 
 class TestRestart:
