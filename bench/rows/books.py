@@ -1,0 +1,135 @@
+"""P8, P9, P10: the books of subscriptions: adding to them, cutting them off, reading them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import httpx
+
+from bench.figures import Figure, p50, p99
+from bench.world import Filled, World
+
+NOTHING_ALWAYS_ON = "[drivers]\nfo_stocks = false\n"
+SOME = 100
+WIRE_EVERY = 4
+CHAIN = "/api/v2/option-chain/NIFTY?expiry={}&quotes=true"
+ACTIVE = "/api/v2/subscriptions/active?limit=500"
+STATUS = "/api/v2/subscriptions/status"
+
+
+def adding(world: World) -> list[Figure]:
+    """P8: a chain of 50 legs, from the request to the answer (committed), and to the exchange's books (on the wire)."""
+    full = world.full()
+    some = 20 if world.quick else SOME
+    nearly_full = full.add_ms[-some:]
+    universe = world.directory / "nothing.toml"
+    universe.write_text(NOTHING_ALWAYS_ON)
+    wire: list[float] = []
+    with world.service(BT_TIER_B=str(universe)) as empty:
+        chains = world.chains()
+        control = empty.service.simulator["control_url"]
+        with httpx.Client(timeout=10) as exchange:
+            for number in range(2 * some):
+                _add_to_the_wire(empty, exchange, control, next(chains), wire, world, watch=number % WIRE_EVERY == 0)
+        few, at_most = empty.add_ms, empty.total
+    slope = p50(nearly_full) / p50(few)
+    filled = f"up to {full.total:,} subscriptions"
+    return [
+        Figure("P8", "add of 50 legs over HTTP, committed, p50", p50(few), "ms", 5.0, note=f"0 to {at_most:,}"),
+        Figure("P8", "the same, p99", p99(few), "ms", 30.0),
+        Figure("P8", "the same, nearly full, p50", p50(nearly_full), "ms", 5.0, note=filled),
+        Figure("P8", "the same, nearly full, p99", p99(nearly_full), "ms", 30.0),
+        Figure("P8", "nearly full against few, p50", slope, "x", 1.2),
+        Figure("P8", "to the exchange's own books, p50", p50(wire), "ms", 5.0, note="asked of the simulator's control"),
+        Figure("P8", "the same, p99", p99(wire), "ms", 30.0),
+    ]
+
+
+def _add_to_the_wire(
+    filled: Filled,
+    exchange: httpx.Client,
+    control: str,
+    chain: tuple[str, Any],
+    wire: list[float],
+    world: World,
+    *,
+    watch: bool,
+) -> None:
+    began = time.perf_counter()
+    answer = filled.add(1, *chain)
+    if not watch:
+        return
+    last = next(
+        token for sides in answer["option_chain"]["strikes_ce_pe"].values() for token in sides.values() if token
+    )
+    key = str(world.registry.by_token(last).key)
+    while not exchange.get(f"{control}/stats", params={"keys": key}).json()["keys"][key]["connections"]:
+        time.sleep(0.0005)
+    wire.append((time.perf_counter() - began) * 1000)
+
+
+def cuts(world: World) -> list[Figure]:
+    """P9: all five connections reset at once, several times."""
+    full = world.full()
+    control = full.service.simulator["control_url"]
+    sent, live = [], []
+    with httpx.Client(timeout=10) as exchange:
+        for _ in range(1 if world.quick else 3):
+            full.wait_live(int(0.99 * full.total))
+            exchange.post(f"{control}/faults", json={"kind": "cut"}).raise_for_status()
+            one = _recovery(full)
+            sent.append(one[0])
+            live.append(one[1])
+    note = f"{full.total:,} subscriptions; the simulator sends, on the cores of the service"
+    return [
+        Figure("P9", "five cuts: sockets back to all sent", p50(sent), "s", 1.0, note=note),
+        Figure("P9", "five cuts: sockets back to all live", p50(live), "s", 3.0, note="99 % in sight of a packet"),
+    ]
+
+
+def _recovery(full: Filled) -> tuple[float, float]:
+    """Seconds from all sockets up until everything is sent, and until everything is live."""
+    path, total = STATUS, full.total
+    _until(lambda: full.caller.get(path)["websocket"]["connected_connections"] < 5)
+    _until(lambda: full.caller.get(path)["websocket"]["connected_connections"] == 5)
+    back = time.monotonic()
+    _until(lambda: not full.counts()["states"].get("WANTED"))
+    sent = time.monotonic() - back
+    _until(lambda: full.live() >= 0.99 * total)
+    return sent, time.monotonic() - back
+
+
+def _until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the service did not get there"
+        time.sleep(0.01)
+
+
+def reads(world: World) -> list[Figure]:
+    """P10."""
+    full = world.full()
+    rounds = 30 if world.quick else 500
+    expiry = world.registry.expiries("NIFTY")[0].isoformat()
+    note = f"{full.total:,} subscriptions"
+    figures = []
+    for what, path, target in (
+        ("status", STATUS, 5.0),
+        ("active, a page of 500", ACTIVE, 10.0),
+        ("chain with quotes, 202 legs", CHAIN.format(expiry), 10.0),
+    ):
+        taken = _read_ms(full, path, rounds)
+        figures.append(Figure("P10", f"{what}, p99", p99(taken), "ms", target, note=f"p50 {p50(taken):.2f} ms; {note}"))
+    return figures
+
+
+def _read_ms(full: Filled, path: str, rounds: int) -> Sequence[float]:
+    taken = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        full.caller.get_bytes(path)
+        taken.append((time.perf_counter() - began) * 1000)
+        time.sleep(0.005)
+    return taken
