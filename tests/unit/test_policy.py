@@ -1,4 +1,4 @@
-"""Refusals and disconnect reasons, by the table of the contract's rule 13."""
+"""Refusals and disconnect reasons, by the table of the contract's rule 13. How long some of them wait is a setting."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from app.ports.feed import FeedClosed, Retry
 BY_CODE = {
     800: (Retry.BACKOFF, 0.0),
     804: (Retry.BACKOFF, 60.0),
-    805: (Retry.FEWER_SOCKETS, 60.0),
-    806: (Retry.SLOWLY, 300.0),
+    805: (Retry.FEWER_SOCKETS, 0.0),
+    806: (Retry.SLOWLY, 0.0),
     807: (Retry.NEW_TOKEN, 0.0),
     808: (Retry.NEW_TOKEN, 0.0),
     809: (Retry.NEW_TOKEN, 0.0),
@@ -21,7 +21,7 @@ BY_CODE = {
     65_535: (Retry.BACKOFF, 0.0),
 }
 BY_HTTP = {
-    429: (Retry.RATE_LIMITED, 60.0),
+    429: (Retry.RATE_LIMITED, 0.0),
     400: (Retry.NEW_TOKEN, 0.0),
     401: (Retry.NEW_TOKEN, 0.0),
     403: (Retry.NEW_TOKEN, 0.0),
