@@ -54,16 +54,26 @@ class LateFeed:
 
 
 def build_upstream(
-    settings: Settings, buffers: TickBuffers, clock: Clock, secret_key: str, on_new_token: Callable[[], None]
+    settings: Settings,
+    buffers: TickBuffers,
+    clock: Clock,
+    secret_key: str,
+    on_new_token: Callable[[], None],
+    *,
+    on_loop: bool = False,
 ) -> Upstream:
-    """No socket is opened here. ``on_new_token`` is called whenever a credential has replaced another."""
+    """No socket is opened here. ``on_new_token`` is called whenever a credential has replaced another.
+
+    ``on_loop`` keeps to the event loop's own transports, whatever faster ones there are.
+    """
     http = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S)
     tokens = _token_source(settings, clock, http, secret_key, on_new_token)
     if settings.feed_source == "off":
         return Upstream(http, tokens, None)
 
     def make(url: str) -> Feed:
-        made = DhanFeed(buffers, url, tokens, clock, native=settings.bt_native)
+        fast = False if on_loop else None
+        made = DhanFeed(buffers, url, tokens, clock, use_aiofastnet=fast, native=settings.bt_native)
         if made.decoder_note is not None:
             structlog.get_logger("feed").info(made.decoder_note)
         return made
