@@ -19,6 +19,7 @@ async def test_nifty_is_live_at_open_and_says_that_it_is_simulated(desk: Desk) -
     await expect(desk.at_test_id("coverage")).to_contain_text("of 202 live")
     seq = await desk.chain.get_attribute("data-seq")
     ltp = desk.atm_row.locator(".c-ltp.ce")
+    await expect(ltp).not_to_have_text(DASH)
     before = await ltp.text_content()
     await expect(ltp).not_to_have_text(before or "", timeout=10_000)
     await expect(desk.chain).not_to_have_attribute("data-seq", seq or "")

@@ -59,6 +59,16 @@ async def test_a_typo_still_finds_and_the_arrows_choose(desk: Desk) -> None:
     await expect(hits.nth(1)).to_have_attribute("aria-selected", "true")
 
 
+async def test_leaving_the_search_and_coming_back_at_once_keeps_the_list_open(desk: Desk) -> None:
+    await desk.live()
+    await desk.search("relianse")
+    await desk.press("Escape", "/")
+    await desk.page.keyboard.type("bank")
+    await expect(desk.at_test_id("search-hit").first).to_be_visible(timeout=PATIENCE_MS)
+    await desk.page.wait_for_timeout(400)  # longer than a leave takes to close the list
+    await expect(desk.at_test_id("search-hit").first).to_be_visible()
+
+
 async def test_a_future_and_a_cash_line_can_be_watched(desk: Desk) -> None:
     await desk.live()
     await desk.search("gold fut")
