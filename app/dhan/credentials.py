@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -58,6 +58,14 @@ class MintRefused(Exception):
         super().__init__(reason)
         self.reason = reason
         self.retry_in_s = retry_in_s
+
+
+class Minter(Protocol):
+    """Makes new tokens. ``mint`` raises :class:`MintRefused`; ``wait_s`` is how long it would do so without trying."""
+
+    @property
+    def wait_s(self) -> float: ...
+    async def mint(self) -> Token: ...
 
 
 class TotpMinter:
@@ -170,7 +178,7 @@ class TokenSource:
         clock: Clock,
         *,
         token: Token | None = None,
-        minter: TotpMinter | None = None,
+        minter: Minter | None = None,
         on_new: Callable[[Token], None] = lambda token: None,
     ) -> None:
         self.client_id = client_id
@@ -282,7 +290,7 @@ class TokenSource:
             return now + timedelta(seconds=LOOK_S)  # the first one is made by whoever asks for it
         return next_renewal(self._token.expires_at or now + timedelta(seconds=TOKEN_LIFE_S), now)
 
-    async def _first(self, minter: TotpMinter) -> None:
+    async def _first(self, minter: Minter) -> None:
         try:
             self._take_minted(await minter.mint())
         except MintRefused as refused:

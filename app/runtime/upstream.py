@@ -35,6 +35,19 @@ class Upstream:
     feed: LateFeed | None
 
 
+class SimulatedMinter:
+    """The simulator takes any token that it has not called expired: a new one each time."""
+
+    wait_s = 0.0
+
+    def __init__(self) -> None:
+        self._minted = 0
+
+    async def mint(self) -> Token:
+        self._minted += 1
+        return Token(f"{SIMULATOR_TOKEN}-{self._minted}")
+
+
 class LateFeed:
     """A feed whose address may be known only after the simulator's child process has started."""
 
@@ -112,7 +125,13 @@ def _token_source(
     settings: Settings, clock: Clock, http: httpx.AsyncClient, secret_key: str, on_new_token: Callable[[], None]
 ) -> TokenSource:
     if settings.feed_source != "dhan" or settings.dhan_client_id is None:
-        return TokenSource(SIMULATOR_CLIENT, clock, token=static_token(SIMULATOR_TOKEN))
+        return TokenSource(
+            SIMULATOR_CLIENT,
+            clock,
+            token=static_token(SIMULATOR_TOKEN),
+            minter=SimulatedMinter(),
+            on_new=lambda token: on_new_token(),
+        )
     minter = None
     if settings.dhan_pin is not None and settings.dhan_totp_secret is not None:
         minter = TotpMinter(
