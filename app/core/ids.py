@@ -105,11 +105,15 @@ def parse_expiry(text: str) -> date:
     """
     cleaned = text.strip().upper()
     if match := _EXPIRY_ISO.fullmatch(cleaned):
-        return date(int(match[1]), int(match[2]), int(match[3]))
-    match = _EXPIRY_DMY.fullmatch(cleaned)
-    if match is None or match[2] not in MONTHS:
+        year, month, day = int(match[1]), int(match[2]), int(match[3])
+    elif (match := _EXPIRY_DMY.fullmatch(cleaned)) and match[2] in MONTHS:
+        year, month, day = int(match[3]), MONTHS.index(match[2]) + 1, int(match[1])
+    else:
         raise ValueError(f"not an expiry: {text!r}; write 26FEB2026, 26-FEB-2026 or 2026-02-26")
-    return date(int(match[3]), MONTHS.index(match[2]) + 1, int(match[1]))
+    try:
+        return date(year, month, day)
+    except ValueError:
+        raise ValueError(f"not an expiry: {text!r}; there is no such day") from None
 
 
 def format_expiry(day: date) -> str:

@@ -120,6 +120,22 @@ class LegFinder:
         """Dhan's symbol for what a person wrote. Raises ``InstrumentUnknown``."""
         return self._universe.resolve_symbol(text)
 
+    def day(self, symbol: str, expiry: str | date | None) -> date | None:
+        """The day that a person wrote, listed or not. Raises ``ExpiryUnknown`` for what is no day."""
+        if not isinstance(expiry, str):
+            return expiry
+        try:
+            return parse_expiry(expiry)
+        except ValueError as error:
+            valid = [format_expiry(each) for each in self._all_expiries(symbol)]
+            raise ExpiryUnknown(str(error), symbol=symbol, valid=valid) from None
+
+    def _all_expiries(self, symbol: str) -> list[date]:
+        """Of options and futures on every exchange, in date order."""
+        options = {day for exchange in Exchange for day in self._universe.expiries(symbol, exchange.value)}
+        futures = {each.expiry for exchange in Exchange for each in self._universe.futures(symbol, exchange.value)}
+        return sorted(options | {day for day in futures if day is not None})
+
     def nearest_expiry(self, chain: ChainKey, from_day: date) -> date | None:
         """The nearest expiry of a chain's kind that is listed from a day on, for one that is over by then."""
         if chain.instrument_type is InstrumentType.FUTURE:

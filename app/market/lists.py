@@ -244,6 +244,10 @@ class Lists:
         self._notify(Event(kind, self._clock.now_ms(), user_id, named | data))
 
 
+def counted(instruments: int) -> str:
+    return "1 instrument" if instruments == 1 else f"{instruments} instruments"
+
+
 def name_of(chain: ChainKey) -> str:
     """A chain for people: ``RELIANCE 26FEB2026``."""
     return chain.symbol if chain.expiry is None else f"{chain.symbol} {format_expiry(chain.expiry)}"

@@ -8,12 +8,12 @@ from datetime import date
 
 from app.core import current
 from app.core.blocking import run
-from app.core.errors import AlreadyExists, AlreadyInWatchlist, ExpiryUnknown, NotInWatchlist, TerminalError
-from app.core.ids import InstrumentKey, format_expiry, parse_expiry
+from app.core.errors import AlreadyExists, AlreadyInWatchlist, NotInWatchlist, TerminalError
+from app.core.ids import InstrumentKey, format_expiry
 from app.market.atm_engine import ChainId
 from app.market.entries import AddResult, ChainResult, Entry, EntryView, RemoveResult, Wanted
 from app.market.eviction import ChainKey
-from app.market.lists import Desk, name_of
+from app.market.lists import Desk, counted, name_of
 from app.market.upkeep import Upkeep
 from app.ports.store import (
     DEFAULT_LIST,
@@ -73,7 +73,7 @@ class WatchlistManager(Upkeep):
         entry, result = await self._take_in(user_id, DEFAULT_LIST, wanted, held)
         return AddResult(
             entry=self.view(entry),
-            message=f"{name_of(chain)} added, {len(wanted.legs)} instruments subscribed",
+            message=f"{name_of(chain)} added, {counted(len(wanted.legs))} subscribed",
             legs=wanted.legs,
             missing=wanted.missing,
             window=wanted.window,
@@ -92,7 +92,7 @@ class WatchlistManager(Upkeep):
 
     async def _remove(self, user_id: int, symbol: str, expiry: str | date | None) -> RemoveResult:
         name = self._finder.symbol(symbol)
-        day = _day(expiry)
+        day = self._finder.day(name, expiry)
         entries = [
             each
             for each in self.book.of_user(user_id)
@@ -103,7 +103,7 @@ class WatchlistManager(Upkeep):
             raise NotInWatchlist(f"{what} is not in the watchlist of user {user_id}", symbol=name)
         views = tuple(self.view(each) for each in entries)
         freed = await self._delete(entries, AuditAction.UNSUBSCRIBE, f"removed by user {user_id}")
-        message = f"{', '.join(name_of(each.chain) for each in entries)} removed, {freed} instruments unsubscribed"
+        message = f"{', '.join(name_of(each.chain) for each in entries)} removed, {counted(freed)} unsubscribed"
         return RemoveResult(message, views, freed, self._wishes.revision)
 
     # -- endpoint 3 ------------------------------------------------------------------------------------------------
@@ -156,7 +156,8 @@ class WatchlistManager(Upkeep):
         return await self._in_turn(self._release_chain(user_id, symbol, expiry, exchange))
 
     async def _release_chain(self, user_id: int, symbol: str, expiry: str | date, exchange: str | None) -> ChainResult:
-        name, day = self._finder.symbol(symbol), _day(expiry)
+        name = self._finder.symbol(symbol)
+        day = self._finder.day(name, expiry)
         entries = [
             each
             for each in self.book.of_user(user_id, EXPLICIT_LIST)
@@ -165,7 +166,7 @@ class WatchlistManager(Upkeep):
         if not entries or day is None:
             raise NotInWatchlist(f"user {user_id} has not subscribed the chain {name} {expiry}", symbol=name)
         freed = await self._delete(entries, AuditAction.UNSUBSCRIBE, f"released by user {user_id}")
-        message = f"{name_of(entries[0].chain)} released, {freed} instruments unsubscribed"
+        message = f"{name_of(entries[0].chain)} released, {counted(freed)} unsubscribed"
         return ChainResult(name, entries[0].row.exchange, day, message, released=freed, revision=self._wishes.revision)
 
     # -- doors of the user's document: for callers that cannot await ---------------------------------------------------
@@ -389,15 +390,6 @@ class WatchlistManager(Upkeep):
         if user_id not in self._known_users:
             await self._store.ensure_user(user_id)
             self._known_users.add(user_id)
-
-
-def _day(expiry: str | date | None) -> date | None:
-    if not isinstance(expiry, str):
-        return expiry
-    try:
-        return parse_expiry(expiry)
-    except ValueError as error:
-        raise ExpiryUnknown(str(error), valid=[]) from None
 
 
 def get_watchlist_manager() -> WatchlistManager:
