@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from fastapi import Request
+from typing import Annotated
+
+from fastapi import Query, Request
 from starlette.responses import Response
 
-from app.core.errors import Forbidden, RateLimited, StoreUnavailable, Unauthenticated
-from app.rest import examples, schemas
+from app.core.errors import Forbidden, InvalidRequest, RateLimited, StoreUnavailable, Unauthenticated
+from app.rest import examples, limits, schemas
 from app.rest.answers import JsonAnswer
 from app.rest.auth import Authenticator
 from app.rest.forms import SignInForm
 from app.rest.operations import Caller, Operation
 from app.rest.services import Services
+
+# A user named in the query and not heard there would clear everybody's list.
+UserQuery = Annotated[int | None, Query(alias="user_id", ge=1, le=limits.USER_ID_MAX, description="`users.id`")]
 
 
 class AdminRoutes:
@@ -23,7 +28,7 @@ class AdminRoutes:
         return [
             Operation(
                 13, post, "/admin/unsubscribe-all-tier-a", self.unsubscribe_all_tier_a, schemas.TierACleared,
-                "End every Tier A subscription; lists are cleared with it", examples.TIER_A_CLEARED,
+                "End every Tier A subscription; lists stay and say why", examples.TIER_A_CLEARED,
                 (StoreUnavailable,),
             ),
             Operation(
@@ -54,9 +59,12 @@ class AdminRoutes:
         message = f"{count} Tier A instruments unsubscribed"
         return JsonAnswer({"action": "unsubscribe_all_tier_a", "count": count, "message": message})
 
-    async def clear_watchlists(self, body: schemas.ClearRequest | None = None) -> Response:
-        """Without `user_id`, or without a body, every user's."""
-        user_id = None if body is None else body.user_id
+    async def clear_watchlists(self, user: UserQuery = None, body: schemas.ClearRequest | None = None) -> Response:
+        """`user_id` in the body or in the query; in neither: every user's."""
+        told = None if body is None else body.user_id
+        if None not in (user, told) and user != told:
+            raise InvalidRequest("user_id: the query and the body name different users", field="user_id")
+        user_id = told or user
         count = await self._services.watchlists.clear(user_id)
         return JsonAnswer({"action": "clear_watchlists", "user_id": user_id, "success": True, "cleared_count": count})
 

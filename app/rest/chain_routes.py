@@ -45,16 +45,16 @@ class ChainRoutes:
     def operations(self) -> list[Operation]:
         return [
             Operation(
-                4, "GET", "/option-chain/{symbol}", self.option_chain, schemas.OptionChain,
-                "The strikes around spot; subscribes nothing", examples.CHAIN,
-                (InstrumentUnknown, ExpiryUnknown, SpotUnknown),
-                query="/option-chain/RELIANCE?expiry=26FEB2026&underlying_ltp=2641.5",
-            ),
-            Operation(
                 5, "POST", "/option-chain/subscribe", self.subscribe_chain, schemas.ChainSubscribed,
                 "Take or release a chain outside any watchlist", examples.CHAIN_SUBSCRIBED,
                 (InstrumentUnknown, ExpiryUnknown, NotInWatchlist, SpotUnknown, CapacityExceeded, StoreUnavailable),
                 request=examples.CHAIN_REQUEST,
+            ),
+            Operation(
+                4, "GET", "/option-chain/{symbol}", self.option_chain, schemas.OptionChain,
+                "The strikes around spot; subscribes nothing", examples.CHAIN,
+                (InstrumentUnknown, ExpiryUnknown, SpotUnknown),
+                query="/option-chain/RELIANCE?expiry=26FEB2026&underlying_ltp=2641.5",
             ),
         ]  # fmt: skip
 

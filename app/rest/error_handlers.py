@@ -15,7 +15,6 @@ from app.core.errors import InvalidRequest, TerminalError
 from app.rest.answers import phrase, problem, problem_of
 
 _CODES = {
-    400: "INVALID_REQUEST",
     401: "UNAUTHENTICATED",
     403: "FORBIDDEN",
     404: "NOT_FOUND",
@@ -51,6 +50,8 @@ def _field_error(item: dict[str, object]) -> dict[str, object]:
     """Where and what; never the value itself, which may be a password."""
     place = item.get("loc", ())
     parts = [str(part) for part in place] if isinstance(place, Sequence) else []
+    if item.get("type") == "json_invalid":
+        parts = parts[:1]  # what follows is a place in the text, no field
     field = ".".join(parts[1:]) or (parts[0] if parts else "request")
     return {
         "field": field,
@@ -62,9 +63,9 @@ def _field_error(item: dict[str, object]) -> dict[str, object]:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code = _CODES.get(error.status_code, "INTERNAL" if error.status_code >= 500 else "INVALID_REQUEST")
-    detail = _detail_of(request, error)
-    return problem(error.status_code, code, detail, request.url.path, headers=error.headers)
+    status = 422 if error.status_code == 400 else error.status_code  # the framework's word for an unreadable body
+    code = _CODES.get(status, "INTERNAL" if status >= 500 else "INVALID_REQUEST")
+    return problem(status, code, _detail_of(request, error), request.url.path, headers=error.headers)
 
 
 def _detail_of(request: Request, error: HTTPException) -> str:

@@ -69,6 +69,8 @@ def create_service_router(services: Services) -> APIRouter:
         responses={200: {"content": {"application/json": {"example": {"status": "ready"}}}}},
     )
     router.add_api_route("/metrics", metrics.metrics, include_in_schema=False)
+    for path, endpoint in (("/health", health.health), ("/ready", health.ready), ("/metrics", metrics.metrics)):
+        router.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)  # how many probes ask
     return router
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from app.core.errors import (
@@ -110,6 +111,13 @@ def add_operations(router: APIRouter, tag: str, operations: Sequence[Operation])
             responses=_responses(operation),
             openapi_extra=_extra(operation),
         )
+        if operation.is_write:
+            # Else a later ``/watchlist/{user_id}`` would take ``add`` for a user.
+            router.add_api_route(operation.path, _post_only, methods=["GET"], include_in_schema=False)
+
+
+async def _post_only() -> Response:
+    raise HTTPException(405, headers={"Allow": "POST"})
 
 
 def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.ports.store import InstrumentType
 from app.rest import limits
@@ -25,7 +25,11 @@ Expiry = Annotated[
     ),
 ]
 Price = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False, description="rupees, finite and above 0")]
-ExchangeName = Annotated[Literal["NSE", "BSE", "MCX"], Field(description="another than the symbol's primary exchange")]
+ExchangeName = Annotated[
+    Literal["NSE", "BSE", "MCX"],
+    BeforeValidator(lambda told: told.strip().upper() if isinstance(told, str) else told),
+    Field(description="another than the symbol's primary exchange"),
+]
 
 
 class _Request(BaseModel):

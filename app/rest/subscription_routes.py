@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Path, Query
+from pydantic import BeforeValidator
 from starlette.responses import Response
 
 from app.core.errors import ExpiryUnknown, InstrumentUnknown, InvalidRequest, StoreUnavailable
@@ -34,7 +35,12 @@ TokenInPath = Annotated[
     str,
     Path(min_length=1, max_length=limits.TOKEN_CHARS_MAX, description="`RELIANCE_26FEB2026_2640CE`, `NSE_FNO:47317`"),
 ]
-Since = Annotated[datetime | None, Query(description="ISO-8601 with offset; lines from then on")]
+Since = Annotated[
+    datetime | None,
+    # A plus that was not written %2B arrives as a blank.
+    BeforeValidator(lambda told: told.replace(" ", "+") if isinstance(told, str) and "T" in told else told),
+    Query(description="ISO-8601 with offset; lines from then on"),
+]
 
 
 class SubscriptionRoutes:
