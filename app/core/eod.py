@@ -8,6 +8,7 @@ from datetime import date, datetime, time, timedelta
 from app.core.ids import Exchange, Segment
 from app.core.sessions import LOOK_AHEAD_DAYS, Calendar
 
+USUAL_END = time(15, 30)
 MAIN_SEGMENT = {Exchange.NSE: Segment.NSE_EQ, Exchange.BSE: Segment.BSE_EQ, Exchange.MCX: Segment.MCX_COMM}
 
 
@@ -66,7 +67,7 @@ class EndOfDayRule:
 
 
 def parse_eod_time(text: str) -> EndOfDayRule:
-    """Read ``15:30`` or ``NSE=15:40,BSE=15:40,MCX=23:55``.
+    """Read ``15:30`` or ``NSE=15:40,BSE=15:40,MCX=23:55``; an exchange that is not named ends at the usual time.
 
     Raises:
         ValueError: not of these forms.
@@ -82,7 +83,9 @@ def parse_eod_time(text: str) -> EndOfDayRule:
         times.append((frozenset({Exchange(name.strip().upper())}), _clock(clock.strip())))
     if len({exchange for exchanges, _ in times for exchange in exchanges}) != len(times):
         raise ValueError("an exchange is named twice")
-    return EndOfDayRule(tuple(times))
+    named = {exchange for exchanges, _ in times for exchange in exchanges}
+    rest = [(frozenset({exchange}), USUAL_END) for exchange in Exchange if exchange not in named]
+    return EndOfDayRule((*times, *rest))
 
 
 def _clock(text: str) -> time:

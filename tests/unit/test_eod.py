@@ -54,6 +54,15 @@ def test_per_exchange_times(calendar: Calendar) -> None:
     assert len(rule.missed(calendar, at("2026-02-03T16:00:00"))) == 3
 
 
+def test_an_exchange_that_is_not_named_ends_at_the_usual_time(calendar: Calendar) -> None:
+    due = parse_eod_time("MCX=23:55").of_day(calendar, at("2026-02-03T00:00:00").date())
+    assert [(each.at, each.exchanges) for each in due] == [
+        (at("2026-02-03T15:30:00"), {Exchange.NSE}),
+        (at("2026-02-03T15:30:00"), {Exchange.BSE}),
+        (at("2026-02-03T23:55:00"), {Exchange.MCX}),
+    ]
+
+
 def test_the_simulators_calendar_ends_every_day() -> None:
     always = Calendar([], IST, always_open=True)
     assert parse_eod_time("15:30").next_after(always, at("2026-02-07T16:00:00")).at == at("2026-02-08T15:30:00")
