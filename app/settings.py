@@ -5,15 +5,34 @@ Every name and default of the contract's section 2, and the named policy numbers
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.core.eod import EndOfDayRule, parse_eod_time
+
+_SCHEMES = {
+    "bt_nats_url": ("nats://", "tls://", "ws://", "wss://"),
+    "dhan_feed_url": ("ws://", "wss://"),
+    "dhan_api_url": ("http://", "https://"),
+    "dhan_auth_url": ("http://", "https://"),
+}
+_HOST_NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)*[a-z](?:[a-z0-9-]*[a-z0-9])?\.?", re.IGNORECASE)
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -26,9 +45,18 @@ def _none_if_blank(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
+def _day_or_none(value: object) -> object:
+    if not isinstance(value, str) or not value.strip():
+        return _none_if_blank(value)
+    try:
+        return date.fromisoformat(value.strip())
+    except ValueError:
+        raise ValueError("a day such as 2026-02-03") from None
+
+
 OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_blank)]
 OptionalText = Annotated[str | None, BeforeValidator(_none_if_blank)]
-OptionalDate = Annotated[date | None, BeforeValidator(_none_if_blank)]
+OptionalDate = Annotated[date | None, BeforeValidator(_day_or_none)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_none_if_blank)]
 
 
@@ -78,6 +106,39 @@ class Settings(BaseSettings):
     bt_code_806_delay_s: float = Field(default=300.0, ge=1, le=86_400)
     bt_http_429_delay_s: float = Field(default=60.0, ge=1, le=86_400)
     bt_http_429_delay_max_s: float = Field(default=900.0, ge=1, le=86_400)
+
+    @field_validator("bt_host")
+    @classmethod
+    def _possible_host(cls, value: str) -> str:
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            if not _HOST_NAME.fullmatch(value):
+                raise ValueError("an address or a host name, such as 127.0.0.1 or localhost") from None
+        return value
+
+    @field_validator(*_SCHEMES)
+    @classmethod
+    def _known_scheme(cls, value: str | None, info: ValidationInfo) -> str | None:
+        schemes = _SCHEMES[info.field_name or ""]
+        if value is not None and not (value.startswith(schemes) and urlsplit(value).hostname):
+            raise ValueError(f"a URL that begins with {' or '.join(schemes)}")
+        return value
+
+    @field_validator("bt_data_dir")
+    @classmethod
+    def _possible_folder(cls, value: Path) -> Path:
+        there = next((each for each in (value, *value.parents) if each.exists()), None)
+        if there is None or not there.is_dir():
+            raise ValueError("a folder, or where one can be made")
+        return value
+
+    @field_validator("bt_tier_b")
+    @classmethod
+    def _file_there(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_file():
+            raise ValueError("the path of a TOML file")
+        return value
 
     @field_validator("bt_database_url")
     @classmethod

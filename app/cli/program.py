@@ -109,6 +109,7 @@ def serve(
         proxy_headers=False,  # who is asking is judged by the connection itself
         timeout_graceful_shutdown=10,
         ws_max_size=65_536,
+        ws_per_message_deflate=False,  # packed columns hardly shrink, and packing them anew for each client is dear
     )
 
 
@@ -120,7 +121,10 @@ def refuse_second_owner(settings: Settings) -> None:
     if settings.feed_source == "off" or settings.bt_role == "gateway":
         return
     lock = FeedLock(lock_path_of(settings))
-    holder = lock.acquire()
+    try:
+        holder = lock.acquire()
+    except OSError as error:
+        raise CommandFailed(f"BT_DATA_DIR was {str(settings.bt_data_dir)!r}: {error.strerror}") from None
     if holder is not None:
         raise CommandFailed(f"{holder} owns the feed of {settings.bt_data_dir}; this one opens no socket")
     lock.release()

@@ -39,6 +39,16 @@ def test_the_defaults_are_the_contracts() -> None:
         ("BT_SIM_DATE", "03/02/2026"),
         ("BT_SIM_RATE", "0"),
         ("BT_SIM_HOURS", "sometimes"),
+        ("BT_SIM_DATE", "26FEB2026"),
+        ("BT_HOST", "999.1.1.1"),
+        ("BT_HOST", "two words"),
+        ("BT_NATS_URL", "foo"),
+        ("BT_NATS_URL", "nats://"),
+        ("DHAN_FEED_URL", "https://api-feed.dhan.co"),
+        ("DHAN_API_URL", "api.dhan.co"),
+        ("DHAN_AUTH_URL", "ftp://auth.dhan.co"),
+        ("BT_DATA_DIR", "/dev/null/data"),
+        ("BT_TIER_B", "nowhere.toml"),
     ],
 )
 def test_a_bad_setting_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -82,4 +92,16 @@ def test_a_role_that_is_not_built_yet_is_refused_and_not_imitated(monkeypatch: p
     monkeypatch.setenv("BT_ROLE", "gateway")
     monkeypatch.setenv("BT_NATS_URL", "nats://127.0.0.1:4222")
     with pytest.raises(SettingsError, match="gateway"):
+        load_settings()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "localhost", "terminal", "desk-1.example.com"])
+def test_an_address_or_a_name_is_a_host(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("BT_HOST", host)
+    assert load_settings().bt_host == host
+
+
+def test_what_a_day_may_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BT_SIM_DATE", "26FEB2026")
+    with pytest.raises(SettingsError, match="2026-02-03"):
         load_settings()
