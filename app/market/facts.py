@@ -118,9 +118,9 @@ class StateReader:
     def read(self, instruments: Sequence[Instrument]) -> StateFacts:
         """The facts of any instruments, gathered from nothing."""
         slots = self.slots(instruments)
-        rows = self._prices.buffers.table[slots]
-        last_ms = np.where(slots >= 0, rows["last_ms"], 0)
-        gap_ms = np.where(slots >= 0, rows["usual_gap_ms"], 0.0).astype(np.float64)
+        table = self._prices.buffers.table  # its columns, not its rows: a row is many times wider than these two
+        last_ms = np.where(slots >= 0, table["last_ms"][slots], 0)
+        gap_ms = np.where(slots >= 0, table["usual_gap_ms"][slots], 0.0).astype(np.float64)
         return self.facts(self.standing(instruments), slots, last_ms, gap_ms)
 
     def states(self, instruments: Sequence[Instrument]) -> list[InstrumentState]:

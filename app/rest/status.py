@@ -57,10 +57,9 @@ class StatusTeller:
         population = self._gathered()
         if not len(population.slots):
             return {}
-        rows = self._board.buffers.table[population.slots]
-        tracked = population.slots >= 0
-        last_ms = np.where(tracked, rows["last_ms"], 0)
-        gap_ms = np.where(tracked, rows["usual_gap_ms"], 0.0).astype(np.float64)
+        table, tracked = self._board.buffers.table, population.slots >= 0
+        last_ms = np.where(tracked, table["last_ms"][population.slots], 0)
+        gap_ms = np.where(tracked, table["usual_gap_ms"][population.slots], 0.0).astype(np.float64)
         codes = states(self._states.facts(population.standing, population.slots, last_ms, gap_ms))
         counted = np.bincount(codes, minlength=len(STATES))
         return {str(state): int(count) for state, count in zip(STATES, counted, strict=True) if count}

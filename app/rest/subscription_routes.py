@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Path, Query
@@ -85,8 +87,10 @@ class SubscriptionRoutes:
         """In the order in which they were wished. Without `limit` all of them; with it, `next` leads on."""
         name = None if symbol is None else self._services.registry.resolve_symbol(symbol)
         after = 0 if cursor is None else read_number_cursor("active", cursor)
-        wanted = [wish for wish in self._services.subscriptions.wishes() if _fits(wish, tier, name)]
-        page = [wish for wish in wanted if wish.number > after]
+        wanted = list(self._services.subscriptions.wishes())
+        if tier is not None or name is not None:
+            wanted = [wish for wish in wanted if _fits(wish, tier, name)]
+        page = wanted[bisect_right(wanted, after, key=attrgetter("number")) :]
         head: dict[str, object] = {"tier": tier, "count": len(page)}
         if limit is not None:
             rest = len(page) > limit

@@ -36,6 +36,9 @@ INDEX_OF = {"NIFTYNXT50": "NIFTY NEXT 50", "SENSEX50": "SNSX50"}
 GROUPS_KEPT = 1024
 """Symbols whose groups are kept ready."""
 
+INSTRUMENTS_KEPT_MAX = 8_192
+"""Instruments that are kept ready: about a third of what can be subscribed."""
+
 STRIKE_SLACK = 1e-6
 """Strikes have at most four decimals: closer than this is the same one."""
 
@@ -89,6 +92,7 @@ class MasterTable:
         self._by_upper = dict(zip(self.uppers, range(len(self.uppers)), strict=True))
         self._aliases = self._find_aliases()
         self._groups: dict[int, tuple[Group, ...]] = {}
+        self._made: dict[int, Instrument] = {}
 
     def _find_aliases(self) -> dict[str, int]:
         """Squeezed spellings of symbols and of index display names that are no symbol themselves."""
@@ -186,7 +190,14 @@ class MasterTable:
         return f"{group.exchange}:{name}" if self._twin[row] else name
 
     def instrument(self, row: int) -> Instrument:
-        return self._instrument(self.symbols[self.sym_of_row(row)], row, *(int(column[row]) for column in self._codes))
+        """One row. The latest are kept: chains on screens and on lists are asked for again and again."""
+        found = self._made.get(row)
+        if found is None:
+            if len(self._made) >= INSTRUMENTS_KEPT_MAX:
+                self._made.clear()
+            symbol = self.symbols[self.sym_of_row(row)]
+            found = self._made[row] = self._instrument(symbol, row, *(int(column[row]) for column in self._codes))
+        return found
 
     def instruments(self, group: Group) -> list[Instrument]:
         """A group's rows, by strike, call before put."""
