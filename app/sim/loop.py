@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+KEEP_APART_S = 1e-6  # between two arrivals on one connection: the loop does not keep the order of equal times
 READ_AHEAD_BYTES = 262_144  # what a paused reader's side takes in before the writer is paused
 EPOCH_S = 0.0
 
@@ -137,7 +138,7 @@ class MemoryTransport(asyncio.Transport):
         return self.peer
 
     def _send(self, receive: Callable[..., None], *data: bytes) -> None:
-        self._arrives_at = max(self._arrives_at, self._loop.time() + self._loop.delay_s())
+        self._arrives_at = max(self._arrives_at + KEEP_APART_S, self._loop.time() + self._loop.delay_s())
         self._loop.call_at(self._arrives_at, receive, *data)
 
     def _arrive(self, data: bytes) -> None:

@@ -194,3 +194,27 @@ def test_nobody_listening_refuses() -> None:
 
     with pytest.raises(ConnectionRefusedError):
         on_virtual_time(1, body)
+
+
+def test_what_is_written_at_one_moment_arrives_in_the_order_of_writing() -> None:
+    class Reader(asyncio.Protocol):
+        def __init__(self) -> None:
+            self.read = b""
+
+        def data_received(self, data: bytes) -> None:
+            self.read += data
+
+    sent = bytes(range(200))
+
+    async def body(loop: SimLoop) -> bytes:
+        reader = Reader()
+        await loop.create_server(lambda: reader, "exchange", 80)
+        transport, _ = await loop.create_connection(asyncio.Protocol, "exchange", 80)
+        for byte in sent:
+            transport.write(bytes([byte]))
+        await asyncio.sleep(1.0)
+        transport.abort()
+        await asyncio.sleep(1.0)
+        return reader.read
+
+    assert on_virtual_time(1, body) == sent
