@@ -150,6 +150,7 @@ class StreamEndpoint:
         line = _Line(client, news, send)
         watch = _StallWatch(line, serving, self._clock, self._settings.stalled_s)
         watch.start()
+        is_cancelled = False
         try:
             async with asyncio.timeout(self._seconds_left(principal)), asyncio.TaskGroup() as halves:
                 writer = halves.create_task(self._write(line))
@@ -158,9 +159,9 @@ class StreamEndpoint:
         except* _Gone:
             pass
         except* asyncio.CancelledError:
-            if not watch.has_cut:
-                raise
-            serving.uncancel()
+            is_cancelled = not watch.has_cut  # raised below: from here it would leave as a group
+            if watch.has_cut:
+                serving.uncancel()
         except* TimeoutError:
             await self._refuse(send, Unauthenticated("the token has expired"))
         except* OSError:
@@ -171,6 +172,8 @@ class StreamEndpoint:
             if watch.has_cut:
                 self.stalled += 1
                 structlog.get_logger().info("stream client cut off", reason="it stopped reading", user=client.user_id)
+        if is_cancelled:
+            raise asyncio.CancelledError
 
     def _seconds_left(self, principal: Principal) -> float | None:
         if principal.expires_ms is None:

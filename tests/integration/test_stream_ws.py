@@ -308,3 +308,27 @@ async def test_clients_that_vanish_leave_nothing_behind(service: Service) -> Non
         await asyncio.sleep(0.05)
     assert service.world.hub.clients == 0
     assert service.world.hub.streams == 2
+
+
+async def test_a_cancelled_connection_ends_as_cancelled(service: Service) -> None:
+    """Not as a group of errors: a server that stops would log one for each of its clients."""
+    here = {
+        "type": "websocket",
+        "path": "/api/v2/stream",
+        "headers": [(b"host", b"127.0.0.1")],
+        "client": ("127.0.0.1", 50_000),
+        "server": ("127.0.0.1", service.port),
+    }
+    inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    inbox.put_nowait({"type": "websocket.connect"})
+
+    async def send(_message: Any) -> None:
+        return
+
+    serving = asyncio.create_task(service.endpoint(here, inbox.get, send))
+    while not service.world.hub.clients:
+        await asyncio.sleep(0.01)
+    serving.cancel()
+    await asyncio.wait([serving])
+    assert serving.cancelled()
+    assert not service.world.hub.clients
