@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
+from apscheduler.events import EVENT_JOB_ERROR
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
@@ -25,12 +26,13 @@ PRUNE_HOUR = 4
 
 @dataclass(frozen=True, slots=True)
 class DailyWork:
-    """What the schedule calls. Each may be called again after a failure."""
+    """What the schedule calls; each may be called again. ``crashed`` is told of what nobody foresaw."""
 
     end_of_day: Callable[[EndOfDay], Awaitable[int | None]]
     warn: Callable[[EndOfDay], None]
     refresh_master: Callable[[], Awaitable[None]]
     prune_audit: Callable[[], Awaitable[None]]
+    crashed: Callable[[BaseException], None]
 
 
 class Schedule:
@@ -56,6 +58,7 @@ class Schedule:
         self.scheduler = AsyncIOScheduler(
             timezone=calendar.zone, job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
         )
+        self.scheduler.add_listener(lambda event: work.crashed(event.exception), EVENT_JOB_ERROR)
         self.next_eod: EndOfDay | None = None
 
     async def start(self) -> None:

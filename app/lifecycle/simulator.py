@@ -79,6 +79,14 @@ class SimulatorProcess:
                 self._log.warning("simulator ended, starting it again", code=code)
             await asyncio.sleep(RESTART_DELAY_S)
 
+    def restart_with(self, arguments: Sequence[str]) -> None:
+        """End the child; :meth:`run` starts it again on its port, with these arguments from now on."""
+        if tuple(arguments) == self._arguments:
+            return
+        self._arguments = tuple(arguments)
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+
     async def stop(self) -> None:
         process = self._process
         if process is None or process.returncode is not None:

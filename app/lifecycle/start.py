@@ -65,6 +65,7 @@ class Starter:
             self._settings.bt_sim_seed,
         )
         self._masters = MasterSource(plan, self._download_master)
+        self._simulator: SimulatorProcess | None = None
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Bring everything up; each step puts its own undoing onto ``stack``."""
@@ -76,7 +77,7 @@ class Starter:
         stack.push_async_callback(runtime.upstream.http.aclose)
         await self._sign_in_possible()
         snapshot = await self._load_instruments()
-        simulator = self._simulator(stack, snapshot)
+        self._simulator = simulator = self._make_simulator(stack, snapshot)
         await runtime.outbound.bus.start()
         stack.push_async_callback(runtime.outbound.bus.stop)
         runtime.open_interest.load()
@@ -144,7 +145,7 @@ class Starter:
             self._log.warning("instrument master not refreshed, yesterday's is used", reason=fetched.problem)
         return fetched.path
 
-    def _simulator(self, stack: AsyncExitStack, snapshot: Path) -> SimulatorProcess | None:
+    def _make_simulator(self, stack: AsyncExitStack, snapshot: Path) -> SimulatorProcess | None:
         if self._settings.feed_source != "simulator":
             return None
         simulator = SimulatorProcess(("--snapshot", str(snapshot)), self._simulator_environment())
@@ -219,6 +220,7 @@ class Starter:
             warn=self._warn_of_eod,
             refresh_master=self._refresh_master,
             prune_audit=self._prune_audit,
+            crashed=end_process,
         )
         return Schedule(
             runtime.clock, runtime.calendar, self._settings.eod_rule, work, runtime.clock.offset_s, self._tell_next_eod
@@ -258,11 +260,13 @@ class Starter:
 
     async def _refresh_master(self) -> None:
         try:
-            await self._load_instruments()
+            snapshot = await self._load_instruments()
         except TerminalError as error:
             self._runtime.status.concerns["master"] = f"instrument master not refreshed: {error.detail}"
             return
         self._runtime.control.use_universe(self._runtime.always_on())
+        if self._simulator is not None:  # it must list what we list
+            self._simulator.restart_with(("--snapshot", str(snapshot)))
 
     async def _prune_audit(self) -> None:
         before = self._runtime.clock.now() - timedelta(days=self._settings.bt_audit_days)
@@ -301,7 +305,6 @@ class Supervisor:
     def __init__(self) -> None:
         self._main: asyncio.Task[None] | None = None
         self._works: Sequence[Coroutine[Any, Any, None]] = ()
-        self._log = structlog.get_logger("service")
 
     def start(self, works: Sequence[Coroutine[Any, Any, None]]) -> None:
         self._works = works
@@ -320,5 +323,11 @@ class Supervisor:
                 for work in works:
                     group.create_task(work)
         except* Exception as failed:
-            self._log.exception("a task failed: the process ends, restart is recovery", exc_info=failed)
-            signal.raise_signal(signal.SIGTERM)
+            end_process(failed)
+
+
+def end_process(failed: BaseException) -> None:
+    """Something broke that nobody foresaw: say so and stop in order; restart is recovery."""
+    log = structlog.get_logger("service")
+    log.error("a task failed: the process ends, restart is recovery", exc_info=failed)
+    signal.raise_signal(signal.SIGTERM)

@@ -16,7 +16,7 @@ from tests.masters import SMALL, SMALL_DAY
 ROOT = Path(__file__).resolve().parents[2]
 
 
-async def test_it_comes_back_on_its_port_after_a_kill(tmp_path: Path) -> None:
+async def test_it_comes_back_on_its_port_after_a_kill_and_with_a_new_master(tmp_path: Path) -> None:
     snapshot = tmp_path / "small.snapshot"
     build_snapshot(SMALL, snapshot)
     environment = {**os.environ, "BT_SIM_DATE": SMALL_DAY.isoformat(), "PYTHONPATH": str(ROOT)}
@@ -29,8 +29,10 @@ async def test_it_comes_back_on_its_port_after_a_kill(tmp_path: Path) -> None:
             assert child.pid is not None
             os.kill(child.pid, signal.SIGKILL)
             second = await addresses.get()
+            child.restart_with(("--snapshot", str(snapshot), "--control-port", "0"))
+            third = await addresses.get()
         async with httpx.AsyncClient() as http:
-            assert (await http.get(f"{second.control_url}/stats")).status_code == 200
+            assert (await http.get(f"{third.control_url}/stats")).status_code == 200
         keeper.cancel()
     await child.stop()
-    assert second.feed_url == first.feed_url
+    assert third.feed_url == second.feed_url == first.feed_url

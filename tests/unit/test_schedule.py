@@ -27,7 +27,9 @@ class Office:
         self.planned: list[EndOfDay | None] = []
         self.failures = 0
         self.called = asyncio.Event()
-        work = DailyWork(self.end_of_day, self.warned.append, self.nothing, self.nothing)
+        self.crashes: list[BaseException] = []
+        self.crashed = asyncio.Event()
+        work = DailyWork(self.end_of_day, self.warned.append, self.broken, self.nothing, self.note_crash)
         self.schedule = Schedule(
             clock,
             Calendar([], IST, always_open=True),
@@ -44,6 +46,13 @@ class Office:
         self.done.append(due)
         self.called.set()
         return 50
+
+    def note_crash(self, error: BaseException) -> None:
+        self.crashes.append(error)
+        self.crashed.set()
+
+    async def broken(self) -> None:
+        raise ZeroDivisionError("nobody foresaw this")
 
     async def nothing(self) -> None:
         """Not due in these tests."""
@@ -113,6 +122,20 @@ async def test_exchanges_that_end_at_the_same_moment_all_end() -> None:
         assert {due.mark for due in office.done} >= {"EOD:BSE:2026-02-03", "EOD:NSE:2026-02-03"}
         assert office.schedule.next_eod is not None
         assert office.schedule.next_eod.exchanges == {"MCX"}
+    finally:
+        office.schedule.stop()
+        await asyncio.sleep(0)
+
+
+async def test_what_nobody_foresaw_is_told_and_not_swallowed() -> None:
+    office = Office(ShiftedClock(IST, date(2026, 2, 3)), "15:30")
+    office.schedule.plan()
+    office.schedule.scheduler.start()
+    try:
+        office.schedule.scheduler.get_job("refresh_master").modify(next_run_time=datetime.now(IST))
+        async with asyncio.timeout(30):
+            await office.crashed.wait()
+        assert isinstance(office.crashes[0], ZeroDivisionError)
     finally:
         office.schedule.stop()
         await asyncio.sleep(0)
