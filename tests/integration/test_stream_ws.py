@@ -326,7 +326,9 @@ async def test_a_cancelled_connection_ends_as_cancelled(service: Service) -> Non
         return
 
     serving = asyncio.create_task(service.endpoint(here, inbox.get, send))
-    while not service.world.hub.clients:
+    for _ in range(500):
+        if service.world.hub.clients:
+            break
         await asyncio.sleep(0.01)
     serving.cancel()
     await asyncio.wait([serving])
