@@ -36,7 +36,12 @@ def backup(url: str, target: Path) -> copies.BackupReport:
         CommandFailed, StoreUnavailable: no such database, or the copy cannot be written.
     """
     read_url(url)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        raise CommandFailed(f"{target} is a folder; name the file to write")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandFailed(f"{target} cannot be written: {error.strerror}") from None
     return asyncio.run(copies.backup(url, target))
 
 

@@ -582,3 +582,11 @@ def test_the_simulator_says_where_it_listens(place: Path) -> None:
         assert child.wait(10) == 0
         assert child.stdout is not None
         child.stdout.close()
+
+
+@pytest.mark.parametrize("target", ["a-file/backup.db", "a-folder"])
+def test_a_backup_that_cannot_be_written_is_one_line(tmp_path: Path, target: str) -> None:
+    (tmp_path / "a-file").write_text("")
+    (tmp_path / "a-folder").mkdir()
+    with pytest.raises(CommandFailed, match=target):
+        database.backup(f"sqlite+aiosqlite:///{tmp_path}/app.db", tmp_path / target)
