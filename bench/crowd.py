@@ -16,14 +16,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
+from app.core.ids import format_expiry
+from app.market.tiers import DEFAULT_FILE, always_on, parse_universe
 from bench.figures import p50, p99
 from bench.world import World, cpu_s
-from tests.service import ROOT, Service
+from tests.service import LITERAL_DAY, ROOT, Service
 
 HEADER = struct.Struct("<dd")  # seq, at_ms, from offset 16
 HEADER_AT = 16
@@ -138,14 +141,11 @@ class Crowd:
 
 
 def chain_topics(world: World, number: int) -> list[str]:
-    """Topics of always-on index chains with 101 strikes, then of others."""
-    registry = world.registry
-    found = []
-    for symbol in ("NIFTY", "SENSEX", "BANKNIFTY", "FINNIFTY", "MIDCPNIFTY", "BANKEX"):
-        expiries = registry.expiries(symbol)
-        wide = [each for each in expiries if len(registry.ladder(symbol, each).strikes) >= 101]
-        found += [f"chain:{symbol}:{each:%d%b%Y}".upper().replace("CHAIN:", "chain:") for each in wide]
-    return found[:number]
+    """The always-on chains with the most legs: those of the filled service that are live from the start."""
+    day = date.fromisoformat(LITERAL_DAY)
+    found = always_on(parse_universe(DEFAULT_FILE.read_text("utf-8")), world.registry, day)
+    widest = sorted(found.chains, key=lambda chain: -chain.legs)[:number]
+    return [f"chain:{chain.exchange}:{chain.symbol}:{format_expiry(chain.expiry)}" for chain in widest]
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def master(world: World) -> list[Figure]:
     """P6."""
     source, day, name = _source(world)
     snapshot = world.directory / "bench.snapshot"
-    rounds = 1 if world.quick else 5
+    rounds = 1 if world.quick else 3
     ours, theirs, warm = [], [], []
     for _ in range(rounds):
         ours.append(float(_run(COLD, source, snapshot)))
