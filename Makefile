@@ -5,8 +5,9 @@ PY     := $(VENV)/bin/python
 PIP    := $(VENV)/bin/pip --disable-pip-version-check --quiet
 HOURS  ?= 1
 SEED   ?= 1
+N      ?= 100
 
-.PHONY: run test check lint bench sim soak fuzz web requirements docs setup-tests clean
+.PHONY: run test check lint bench sim sim-many soak fuzz web requirements docs setup-tests clean
 
 run: $(VENV)/.runtime app/web/index.html
 	@$(VENV)/bin/bt serve
@@ -30,6 +31,10 @@ bench: $(VENV)/.dev app/web/index.html
 
 sim: $(VENV)/.dev
 	@$(PY) -m tests.sim.day --seed $(SEED)
+
+# Short simulations, N seeds from SEED on, in two processes; one that fails is kept in tests/sim/regressions.txt.
+sim-many: $(VENV)/.dev
+	@$(PY) -m tests.sim.day --seed $(SEED) --many $(N)
 
 soak: $(VENV)/.dev app/web/index.html
 	@$(PY) -m bench.soak --hours $(HOURS)

@@ -1,0 +1,177 @@
+"""What must hold at every moment, and what must come true once nothing goes wrong any more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from app.core.ids import InstrumentKey
+from app.market.live_prices import BOARD_FIELDS
+from app.market.states import InstrumentState
+from app.market.wishes import TIER_B_OWNER
+from app.stream.outbox import CONTROL_MAX
+from app.stream.stream_log import KEEP_BYTES, KEEP_STEPS
+from tests.sim.people import Screen
+from tests.sim.stage import Stage
+
+TWICE_MAX_S = 9.0  # a move is over after 5 s, proved or not; then the old socket is told
+SHOWN = ("ltp", "bid", "ask", "volume", "oi")
+LIVELY = (InstrumentState.LIVE, InstrumentState.QUIET)
+
+
+class Safety:
+    """Looks once a virtual second, between two steps of the exchange, when nothing is under way."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._twice_since: dict[InstrumentKey, float] = {}
+        self.prices_compared = 0
+
+    def look(self) -> Iterator[str]:
+        """Everything that is wrong now."""
+        wrong, self._stage.exchange.wrong = self._stage.exchange.wrong, []
+        yield from wrong
+        yield from self._places()
+        yield from self._twice()
+        yield from self._owners()
+        yield from self._prices()
+        yield from self._boxes()
+
+    def _places(self) -> Iterator[str]:
+        limits, book = self._stage.shape.limits, self._stage.runtime.ws_manager._book
+        for line in book.lines:
+            if max(len(line.homes), len(line.carried)) > limits.instruments_per_connection:
+                yield f"connection {line.index}: {len(line.homes)} at home, {len(line.carried)} carried"
+        if self._stage.runtime.subscriptions.total > limits.capacity:
+            yield f"{self._stage.runtime.subscriptions.total} instruments owned"
+
+    def _twice(self) -> Iterator[str]:
+        now = self._stage.loop.time()
+        counts = Counter(key for asked in self._stage.exchange.asked.values() for key in asked)
+        twice = {key for key, count in counts.items() if count > 1}
+        self._twice_since = {key: self._twice_since.get(key, now) for key in sorted(twice, key=str)}
+        for key, since in self._twice_since.items():
+            if now - since > TWICE_MAX_S:
+                yield f"{key} on {counts[key]} connections for {now - since:.0f} s"
+
+    def _owners(self) -> Iterator[str]:
+        runtime = self._stage.runtime
+        wishes, lists = runtime.subscriptions, runtime.watchlists
+        if lists._turn.locked() or wishes._swept:
+            return
+        expected: dict[InstrumentKey, set[int]] = {}
+        for entry in lists.book:
+            for leg in entry.legs if entry.is_active else ():
+                expected.setdefault(leg.key, set()).add(entry.id)
+        for claim in wishes.taken_by_token():
+            for key in wishes.held_by(claim.owner):
+                expected.setdefault(key, set()).add(claim.owner)
+        tier_b = runtime.control._tier_b
+        for key in [
+            *tier_b._singles,
+            *(key for kept in tier_b._kept.values() if kept.window for key in kept.window.keys),
+        ]:
+            expected.setdefault(key, set()).add(TIER_B_OWNER)
+        held = {wish.instrument.key: set(wish.owners) for wish in wishes.wishes()}
+        if held != expected:
+            odd = sorted(str(key) for key in held.keys() | expected.keys() if held.get(key) != expected.get(key))
+            yield f"owners of {len(odd)} instruments disagree, first {odd[0]}"
+        if wishes.tier_b_count != sum(TIER_B_OWNER in owners for owners in expected.values()):
+            yield f"{wishes.tier_b_count} counted in Tier B"
+        if wishes.total != len(expected):
+            yield f"{wishes.total} counted, {len(expected)} owned"
+
+    def _prices(self) -> Iterator[str]:
+        runtime, exchange = self._stage.runtime, self._stage.exchange
+        instruments = [wish.instrument for wish in runtime.subscriptions.wishes()]
+        if not instruments:
+            return
+        table, slot_of = runtime.board.buffers.table, runtime.board.buffers.slot_of
+        for instrument, state in zip(instruments, runtime.market.states.states(instruments), strict=True):
+            told = exchange.told(instrument.key) if state is InstrumentState.LIVE else None
+            if told is None:
+                continue
+            self.prices_compared += 1
+            shown = float(table["ltp"][slot_of[instrument.key.packed]])
+            if shown != told:
+                yield f"{instrument.token} shows {shown}, the exchange told {told}"
+
+    def _boxes(self) -> Iterator[str]:
+        outbound = self._stage.runtime.outbound
+        hub = outbound.hub
+        for client in hub._clients:
+            if len(client.outbox._control) > CONTROL_MAX or len(client.outbox) > len(client.topics):
+                yield f"an outbox holds {len(client.outbox._control)} messages, {len(client.outbox)} cursors"
+        for stream in hub._streams.values():
+            if len(stream.log._steps) > KEEP_STEPS or (len(stream.log._steps) > 1 and stream.log._bytes > KEEP_BYTES):
+                yield f"{stream.key} keeps {len(stream.log._steps)} steps"
+        if outbound.bus.dropped:
+            yield f"the bus dropped {outbound.bus.dropped} messages"
+
+
+async def unsettled(stage: Stage) -> list[str]:
+    """What is not yet as it should be once nothing goes wrong; empty when all has come true."""
+    runtime, exchange = stage.runtime, stage.exchange
+    wishes, book = runtime.subscriptions, runtime.ws_manager._book
+    found: list[str] = []
+    if runtime.ws_manager.connected != stage.shape.limits.connections or not runtime.ws_manager.is_settled:
+        states = [str(line.state) for line in runtime.ws_manager._pool.lines]
+        found.append(f"connections are {states}, settled: {runtime.ws_manager.is_settled}")
+    owned = {wish.instrument.key: wish.instrument for wish in wishes.wishes()}
+    on_wire = Counter(key for number in exchange.lines for key in _sent_on(stage, number))
+    if lacking := sorted(str(key) for key in owned if on_wire[key] != 1):
+        found.append(f"{len(lacking)} wished instruments are not on one connection, first {lacking[0]}")
+    if extra := sorted(str(key) for key in on_wire if key not in owned):
+        found.append(f"{len(extra)} instruments on the wire that nobody wishes, first {extra[0]}")
+    if sorted(map(sorted, exchange.asked.values())) != sorted(sorted(line.carried) for line in book.lines):
+        found.append("what the service holds to be carried is not what the exchange was asked for")
+    states = runtime.market.states.states(list(owned.values()))
+    dead = [
+        f"{each.token} {state}"
+        for each, state in zip(owned.values(), states, strict=True)
+        if state not in LIVELY and not (state is InstrumentState.SENT and exchange.is_silent(each.key))
+    ]
+    if dead:
+        found.append(f"{len(dead)} instruments are not live, first {dead[0]}")
+    if runtime.control._tier_b.waiting:
+        found.append(f"Tier B waits for {runtime.control._tier_b.waiting}")
+    return found + await _unstored(stage)
+
+
+def _sent_on(stage: Stage, number: int) -> list[InstrumentKey]:
+    line, ghosts = stage.exchange.lines[number], stage.exchange.ghosts[number]
+    keys = stage.exchange.market.keys
+    return [key for slot in np.flatnonzero(line.modes) if (key := keys[slot]) not in ghosts]
+
+
+async def _unstored(stage: Stage) -> list[str]:
+    runtime = stage.runtime
+    if runtime.market.journal.has_work:
+        return ["rows are still to be written"]
+    stored = await stage.store.load()
+    found = []
+    entries = {(row.id, row.symbol, row.state, row.centre) for row in stored.entries}
+    if entries != {(each.id, each.row.symbol, each.row.state, each.row.centre) for each in runtime.watchlists.book}:
+        found.append("stored entries are not the lists")
+    if {leg.token for leg in stored.legs} != {wish.instrument.token for wish in runtime.subscriptions.wishes()}:
+        found.append("stored rows are not the wishes")
+    return found
+
+
+def unlike(stage: Stage, screen: Screen) -> Iterator[str]:
+    """Where a screen differs from the board; call it while the exchange stands still."""
+    registry, board = stage.runtime.registry, stage.runtime.board
+    for topic, mirror in sorted(screen.topics.items()):
+        if not mirror.seq:
+            yield f"{topic} was never told"
+            continue
+        rows = mirror.data.get("rows", {})
+        instruments = [registry.by_token(token) for token in rows]
+        columns = board.columns(stage.runtime.market.states.slots(instruments))
+        for place, row in enumerate(rows.values()):
+            for name in SHOWN:
+                value = float(columns.matrix[place, BOARD_FIELDS.index(name)])
+                if row[name] != (None if np.isnan(value) else value):
+                    yield f"{topic}: {instruments[place].token} shows {name} {row[name]}, the board has {value}"

@@ -1,0 +1,320 @@
+"""One simulated day of the whole service under faults: ``python -m tests.sim.day --seed 7 --minutes 5``.
+
+The same seed gives the same day, down to every message; its trace hash proves it. A seed that fails is written to
+``regressions.txt``, which the tests run again for ever.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import hashlib
+import multiprocessing
+import random
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from structlog.testing import capture_logs
+
+from app.ports.feed import FeedLimits
+from app.sim.faults import Fault, FaultKind, TimedFault, plan_faults
+from app.sim.loop import SimLoop
+from tests.sim.checks import Safety, unlike, unsettled
+from tests.sim.people import CHAINS, USERS, Screen, User
+from tests.sim.stage import Props, Shape, Stage, moment
+
+REGRESSIONS = Path(__file__).with_name("regressions.txt")
+DAY_MINUTES = 405.0  # 09:00 to 15:45
+COMPLAINTS_MAX = 20
+SETTLE_S = 600.0  # 806 and 429 may keep a connection away for minutes
+STANDSTILL_S = 3.4
+SCREENS = 3
+LIMITS = (FeedLimits(5, 5_000, 100), FeedLimits(5, 80, 20), FeedLimits(5, 250, 50))
+LONG_KINDS = frozenset({FaultKind.REFUSE, FaultKind.DISCONNECT})  # what may keep a connection away for minutes
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a day went."""
+
+    seed: int
+    minutes: float
+    trace: str = ""
+    counts: Counter[str] = field(default_factory=Counter)
+    settled_s: float = 0.0
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        return not self.complaints
+
+
+class Trace:
+    """Everything that happened, as one number."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+        self.counts: Counter[str] = Counter()
+
+    def note(self, kind: str, *what: object) -> None:
+        self.counts[kind] += 1
+        self._hash.update(repr((kind, what)).encode())
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def shape_of(seed: int, minutes: float) -> Shape:
+    """What the seed makes of the day."""
+    rng = random.Random(f"shape {seed}")
+    duration_s = minutes * 60.0
+    is_day = minutes >= 60
+    kinds = [kind for kind in FaultKind if kind is not FaultKind.JUMP]
+    if seed % 3:
+        kinds = [kind for kind in kinds if kind not in LONG_KINDS]
+    gap_s = rng.choice((120.0, 300.0)) if is_day else rng.choice((8.0, 15.0, 30.0))
+    plan = plan_faults(seed, duration_s, gap_s, kinds)
+    for symbol, _ in rng.sample(CHAINS, 4):
+        jump = Fault(FaultKind.JUMP, symbol=symbol, value=rng.uniform(-0.06, 0.06))
+        plan.append(TimedFault(rng.uniform(10.0, duration_s), jump))
+    if not seed % 3:
+        at_s = rng.uniform(0.0, duration_s)
+        plan.append(TimedFault(at_s, Fault(FaultKind.DISCONNECT, value=float(rng.choice((810, 804, 814)))), pick=0))
+    return Shape(
+        seed=seed,
+        epoch_s=moment(9, 0) if is_day else moment(rng.randint(9, 15), rng.randint(0, 59)),
+        limits=LIMITS[seed % len(LIMITS)] if seed % 2 else rng.choice(LIMITS),
+        rate=0.05 if is_day else 0.25,
+        step_s=0.5 if is_day else 0.25,
+        publish_ms=1000 if is_day else 250,
+        faults=tuple(plan),
+    )
+
+
+class Play:
+    """One day, from the start to the last timer."""
+
+    def __init__(self, seed: int, minutes: float, props: Props, loop: SimLoop, shape: Shape) -> None:
+        self.outcome = Outcome(seed, minutes)
+        self.trace = Trace()
+        self._duration_s = minutes * 60.0
+        self._loop = loop
+        self._rng = random.Random(f"play {seed}")
+        self._stage = Stage(shape, props, loop, self.complain)
+        self._safety = Safety(self._stage)
+        is_day = minutes >= 60
+        self._gap_s = 60.0 if is_day else 5.0
+        self._users = [User(each + 1, self._stage, self.trace.note, self.complain) for each in range(USERS)]
+        self._screens = [Screen(each, self._stage, self.trace.note, self.complain) for each in range(SCREENS)]
+
+    def complain(self, what: str) -> None:
+        self.trace.note("complaint", what)
+        if len(self.outcome.complaints) < COMPLAINTS_MAX:
+            self.outcome.complaints.append(f"{self._loop.time():.1f} s: {what}")
+
+    async def run(self) -> None:
+        stage = self._stage
+        await stage.open()
+        crowd = [self._loop.create_task(user.run(self._gap_s)) for user in self._users]
+        screens = [self._loop.create_task(screen.run()) for screen in self._screens]
+        mishaps = [self._loop.create_task(self._lose_store()), self._loop.create_task(self._restart())]
+        await self._watch(self._duration_s)
+        for task in (*crowd, *mishaps):
+            task.cancel()
+        await asyncio.wait([*crowd, *mishaps])
+        self._heal()
+        await self._settle()
+        await self._compare()
+        self._loop_tasks_end(screens)
+        await asyncio.wait(screens)
+        await stage.close()
+        await self._leave_nothing()
+
+    async def _watch(self, seconds: float) -> None:
+        """Look once a second, between two steps of the exchange."""
+        end = self._loop.time() + seconds
+        while self._loop.time() < end:
+            await asyncio.sleep(int(self._loop.time()) + 1.2 - self._loop.time())
+            for wrong in self._safety.look():
+                self.complain(wrong)
+            runtime = self._stage.runtime
+            self.trace.note("second", self._loop.time(), runtime.subscriptions.total, runtime.ws_manager.connected)
+
+    async def _lose_store(self) -> None:
+        while True:
+            await asyncio.sleep(self._rng.expovariate(1.0 / (12.0 * self._gap_s)))
+            self._stage.store.is_away = True
+            self.trace.note("store away")
+            await asyncio.sleep(self._rng.choice((0.1, 2.0, 15.0)))
+            self._stage.store.is_away = False
+
+    async def _restart(self) -> None:
+        while True:
+            await asyncio.sleep(self._rng.expovariate(1.0 / (30.0 * self._gap_s)))
+            self.trace.note("restart")
+            for screen in self._screens:
+                screen.cut()
+            await asyncio.shield(self._loop.create_task(self._stage.restart()))
+
+    def _heal(self) -> None:
+        self._stage.exchange.heal()
+        self._stage.store.is_away = False
+        for screen in self._screens:
+            screen.calm()
+
+    async def _settle(self) -> None:
+        began = self._loop.time()
+        while lacking := await unsettled(self._stage):
+            if self._loop.time() - began > SETTLE_S:
+                for each in lacking:
+                    self.complain(f"not settled: {each}")
+                break
+            await self._watch(5.0)
+        self.outcome.settled_s = self._loop.time() - began
+
+    async def _compare(self) -> None:
+        await self._watch(12.0)  # the screens come back
+        self._stage.is_frozen = True
+        await asyncio.sleep(STANDSTILL_S)
+        for screen in self._screens:
+            if not screen.is_connected:
+                self.complain("a screen is not connected")
+            for wrong in unlike(self._stage, screen):
+                self.complain(wrong)
+        self._stage.is_frozen = False
+
+    def _loop_tasks_end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+
+    async def _leave_nothing(self) -> None:
+        await asyncio.sleep(0.1)
+        left = asyncio.all_tasks(self._loop) - {asyncio.current_task()}
+        for task in sorted(left, key=repr):
+            self.complain(f"a task is left: {task!r}")
+        timers = [handle for handle in self._loop._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
+        for handle in timers:
+            self.complain(f"a timer is left: {handle!r}")
+        if self._loop.links:
+            self.complain(f"{len(self._loop.links)} ends of connections are left")
+
+    def sum_up(self) -> Outcome:
+        exchange = self._stage.exchange
+        self.trace.note("totals", sorted(exchange.totals.items()))
+        counts = self.trace.counts
+        counts.update(packets=exchange.totals["packets"], connects=exchange.totals["opened"])
+        counts.update(refused=exchange.totals["refused"], prices=self._safety.prices_compared)
+        counts.update(lives=self._stage.lives)
+        self.outcome.counts = counts
+        self.outcome.trace = self.trace.digest()
+        return self.outcome
+
+
+def simulate(seed: int, minutes: float, props: Props) -> Outcome:
+    """One day in virtual time."""
+    shape = shape_of(seed, minutes)
+    loop = SimLoop(seed, epoch_s=shape.epoch_s)
+    asyncio.set_event_loop(loop)
+    with capture_logs() as lines, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        play = loop.run_until_complete(_prepare(seed, minutes, props, loop, shape))
+        loop.set_exception_handler(lambda _loop, context: play.complain(_told(context)))
+        try:
+            loop.run_until_complete(play.run())
+        except Exception as error:
+            play.complain(f"the simulation broke: {error!r}")
+        finally:
+            _end(loop)
+    for line in lines:
+        if line["log_level"] in ("error", "critical"):
+            play.complain(f"logged: {line}")
+    return play.sum_up()
+
+
+async def _prepare(seed: int, minutes: float, props: Props, loop: SimLoop, shape: Shape) -> Play:
+    return Play(seed, minutes, props, loop, shape)
+
+
+def _told(context: dict[str, Any]) -> str:
+    return f"{context['message']}: {context.get('exception')!r}"
+
+
+def _end(loop: SimLoop) -> None:
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left, timeout=10.0))
+    loop.close()
+    asyncio.set_event_loop(None)
+    gc.collect(0)
+
+
+def told(outcome: Outcome, wall_s: float) -> str:
+    """The outcome for people."""
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(outcome.counts.items()))
+    head = f"seed {outcome.seed}, {outcome.minutes:g} minutes in {wall_s:.1f} s: {counts}"
+    verdict = "nothing wrong" if outcome.is_good else "\n  ".join(["WRONG", *outcome.complaints])
+    return f"{head}\n  settled after {outcome.settled_s:.0f} s, trace {outcome.trace}\n  {verdict}"
+
+
+def remember(outcome: Outcome) -> None:
+    """Keep a failing seed; one line for each seed and length."""
+    line = f"{outcome.seed} {outcome.minutes:g}"
+    known = REGRESSIONS.read_text("utf-8") if REGRESSIONS.exists() else ""
+    if not any(each.split("#")[0].strip() == line for each in known.splitlines()):
+        with REGRESSIONS.open("a", encoding="utf-8") as file:
+            file.write(f"{line}  # {outcome.complaints[0]}\n")
+
+
+def regressions() -> list[tuple[int, float]]:
+    """Seeds that failed once, with their minutes."""
+    lines = (each.split("#")[0].split() for each in REGRESSIONS.read_text("utf-8").splitlines())
+    return [(int(line[0]), float(line[1])) for line in lines if line]
+
+
+def _one(job: tuple[int, float, Path]) -> tuple[Outcome, float]:
+    began = time.monotonic()
+    seed, minutes, directory = job
+    return simulate(seed, minutes, Props(directory)), time.monotonic() - began
+
+
+def main() -> int:
+    """Run one seed, or ``--many`` from ``--seed`` on in two processes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--many", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2)
+    asked = parser.parse_args()
+    minutes = asked.minutes or (5.0 if asked.many else DAY_MINUTES)
+    with tempfile.TemporaryDirectory() as directory:
+        Props(Path(directory))
+        jobs = [(asked.seed + each, minutes, Path(directory)) for each in range(max(1, asked.many))]
+        if not asked.many:
+            return _report(_one(jobs[0]), is_verbose=True)
+        with multiprocessing.get_context("spawn").Pool(asked.processes) as pool:
+            failed = sum(_report(done, is_verbose=False) for done in pool.imap_unordered(_one, jobs))
+        print(f"{len(jobs)} seeds from {asked.seed}, {failed} failed")
+    return int(failed > 0)
+
+
+def _report(done: tuple[Outcome, float], *, is_verbose: bool) -> int:
+    outcome, wall_s = done
+    if is_verbose or not outcome.is_good:
+        print(told(outcome, wall_s), flush=True)
+    if not outcome.is_good:
+        remember(outcome)
+    return int(not outcome.is_good)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

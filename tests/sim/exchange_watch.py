@@ -1,0 +1,103 @@
+"""The simulated exchange, watched: what it was asked for, what it last told of each instrument, and by which socket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from app.core.ids import InstrumentKey
+from app.dhan.codec import BadCommand, Subscribe, Unsubscribe, parse_command
+from app.sim.exchange import Admission, Exchange
+from app.sim.faults import FaultKind
+from app.sim.line import Line
+from app.sim.prices import Slots
+
+TOO_MANY_ASKED = "a message that the exchange does not take"
+
+
+class WatchedExchange(Exchange):
+    """Judges the service by its messages alone; ``wrong`` collects what no exchange should ever see."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.wrong: list[str] = []
+        self.asked: dict[int, set[InstrumentKey]] = {}  # by messages, whether they had an effect or not
+        self.ghosts: dict[int, set[InstrumentKey]] = {}  # unsubscribed without effect
+        self.most_lines = self.most_on_a_line = self.most_in_a_message = 0
+        self._told = np.zeros(0, dtype=np.dtype([("ltp", "<f4"), ("line", "<i8"), ("old", "?")]))
+
+    @property
+    def lines(self) -> dict[int, Line]:
+        return self._lines
+
+    def open(self, admission: Admission, now_s: float) -> int:
+        mine = [line for line in self._lines.values() if line.client_id == admission.client_id and line.end is None]
+        if len(mine) >= self._config.connections_max:
+            self.wrong.append(f"connection number {len(mine) + 1} of one account")
+        number = super().open(admission, now_s)
+        self.asked[number], self.ghosts[number] = set(), set()
+        self.most_lines = max(self.most_lines, min(len(mine), self._config.connections_max) + 1)
+        return number
+
+    def closed(self, number: int) -> None:
+        super().closed(number)
+        self.asked.pop(number, None)
+        self.ghosts.pop(number, None)
+
+    def receive(self, number: int, text: str, now_s: float) -> None:
+        line = self._lines.get(number)
+        if line is not None and line.end is None:
+            self._note(number, text)
+        super().receive(number, text, now_s)
+
+    def _note(self, number: int, text: str) -> None:
+        try:
+            command = parse_command(text)
+        except BadCommand as error:
+            self.wrong.append(f"{TOO_MANY_ASKED}: {error}")
+            return
+        asked = self.asked[number]
+        if isinstance(command, Subscribe):
+            asked.update(command.keys)
+            self.ghosts[number].difference_update(command.keys)
+            self.most_in_a_message = max(self.most_in_a_message, len(command.keys))
+            self.most_on_a_line = max(self.most_on_a_line, len(asked))
+            if len(asked) > self._config.instruments_max:
+                self.wrong.append(f"{len(asked)} instruments asked for on one connection")
+        elif isinstance(command, Unsubscribe):
+            asked.difference_update(command.keys)
+            if self._in_force(FaultKind.GHOST, number) is not None:
+                self.ghosts[number].update(command.keys)
+
+    def _account(self, line: Line, slots: Slots, image: Any) -> int:
+        if image is not None and slots.size:
+            if self._told.size < self.market.capacity:
+                self._told = np.concatenate(
+                    [self._told, np.zeros(self.market.capacity - self._told.size, self._told.dtype)]
+                )
+            shift = self._in_force(FaultKind.TIME_SHIFT, line.number)
+            self._told["ltp"][slots] = image["ltp"][:: image.size // slots.size]
+            self._told["line"][slots] = line.number
+            self._told["old"][slots] = shift is not None and shift.value < 0
+        return super()._account(line, slots, image)
+
+    def carrying(self, key: InstrumentKey) -> list[int]:
+        """The connections on which the exchange sends an instrument."""
+        slot = self.market.slot(key)
+        if slot is None:
+            return []
+        return [number for number, line in self._lines.items() if slot < line.modes.size and line.modes[slot]]
+
+    def told(self, key: InstrumentKey) -> float | None:
+        """The last price sent for it, if by the only connection that carries it, and not as an older one."""
+        lines, slot = self.carrying(key), self.market.slot(key)
+        if slot is None or slot >= self._told.size or len(lines) != 1 or key in self.ghosts[lines[0]]:
+            return None
+        told = self._told[slot]
+        return None if told["old"] or told["line"] != lines[0] else float(told["ltp"])
+
+    def is_silent(self, key: InstrumentKey) -> bool:
+        """Whether nothing is ever traded there."""
+        slot = self.market.slot(key)
+        return slot is not None and bool(self.market.silent[slot])

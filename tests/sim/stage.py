@@ -1,0 +1,289 @@
+"""Puts the whole service, but for threads and HTTP, on virtual time: real owners, the real feed client, the simulated
+exchange behind a network in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from app.cli.sim import RegistryDirectory, in_session_of
+from app.core.errors import StoreUnavailable
+from app.core.sessions import Calendar, parse_exchange_days
+from app.dhan.credentials import Token
+from app.market.instrument_master.registry import InstrumentRegistry
+from app.market.instrument_master.scrip_csv import build_snapshot
+from app.market.pool_policy import LineState
+from app.ports.feed import FeedLimits
+from app.ports.store import Changes
+from app.runtime.build import Given, Runtime, build
+from app.runtime.clock import ShiftedClock
+from app.settings import Settings
+from app.sim.exchange import ExchangeConfig
+from app.sim.faults import TimedFault
+from app.sim.loop import SimLoop
+from app.sim.prices import MarketShape
+from app.sim.server import ServerConfig, SimulatorServer
+from app.storage.memory_store import MemoryStore
+from tests.sim.exchange_watch import WatchedExchange
+from tests.tiny_market import write_tiny_master
+
+IST = ZoneInfo("Asia/Kolkata")
+DAY = date(2026, 2, 3)  # a Tuesday
+UNIVERSE = """
+[[chain]]
+symbol = "NIFTY"
+nearest = 1
+strikes = 11
+
+[[chain]]
+symbol = "CRUDEOIL"
+nearest = 1
+strikes = 11
+
+[drivers]
+fo_stocks = true
+"""
+LOOK_S = 1.0
+OPERATOR_S = 45.0  # how long a person takes to bring a new token
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What one run is like."""
+
+    seed: int
+    epoch_s: float
+    limits: FeedLimits
+    rate: float = 0.25
+    untraded: float = 0.1
+    step_s: float = 0.25
+    publish_ms: int = 250
+    real_hours: bool = False
+    faults: tuple[TimedFault, ...] = ()
+
+
+class FlakyStore(MemoryStore):
+    """A store that can be away, and that takes its time."""
+
+    def __init__(self, clock: ShiftedClock, rng: random.Random) -> None:
+        super().__init__(clock)
+        self._rng = rng
+        self.is_away = False
+        self.slowness_s = 0.02
+
+    async def commit(self, changes: Changes) -> list[int]:
+        await asyncio.sleep(self.slowness_s * self._rng.random())
+        self._require()
+        ids = await super().commit(changes)
+        await asyncio.sleep(self.slowness_s * self._rng.random())
+        return ids
+
+    async def load(self) -> Any:
+        self._require()
+        return await super().load()
+
+    async def was_done(self, once: str) -> bool:
+        self._require()
+        return await super().was_done(once)
+
+    def _require(self) -> None:
+        if self.is_away:
+            raise StoreUnavailable("the database cannot be reached")
+
+
+@dataclass(slots=True)
+class Props:
+    """What a run needs from the disk, made once: a master of thirteen chains and its universe."""
+
+    directory: Path
+    snapshot: Path = field(init=False)
+    universe: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        source = self.directory / "tiny.csv"
+        self.snapshot, self.universe = self.directory / "tiny.snapshot", self.directory / "universe.toml"
+        if not self.snapshot.exists():
+            write_tiny_master(source)
+            self.universe.write_text(UNIVERSE)
+            build_snapshot(source, self.snapshot)
+
+
+def calendar_for(shape: Shape) -> Calendar:
+    if not shape.real_hours:
+        return Calendar([], IST, always_open=True)
+    folder = Path(__file__).parents[2] / "app" / "core" / "calendars"
+    return Calendar([parse_exchange_days(each.read_text("utf-8")) for each in sorted(folder.iterdir())], IST)
+
+
+class Stage:
+    """OWNS the exchange, the clock, the store and the service that runs at the time."""
+
+    def __init__(self, shape: Shape, props: Props, loop: SimLoop, complain: Callable[[str], None]) -> None:
+        self.shape = shape
+        self.loop = loop
+        self.rng = random.Random(f"stage {shape.seed}")
+        self.clock_step_s = 0.0
+        self.clock = ShiftedClock(
+            IST, epoch_s=lambda: shape.epoch_s + loop.time() + self.clock_step_s, monotonic_s=loop.time
+        )
+        self.calendar = calendar_for(shape)
+        self.store = FlakyStore(self.clock, self.rng)
+        self.is_frozen = False
+        self.lives = 0
+        self._props = props
+        self._complain = complain
+        self._tokens = 0
+        self._main: asyncio.Task[None] | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._operator: asyncio.Task[None] | None = None
+        self.server = self._make_server()
+        self.exchange: WatchedExchange = self.server.exchange  # type: ignore[assignment]
+        self.runtime = self._build()
+
+    def _make_server(self) -> SimulatorServer:
+        shape = self.shape
+        registry = InstrumentRegistry(lambda: self.clock.now().date())
+        registry.load(self._props.snapshot)
+        config = ServerConfig(
+            "exchange",
+            80,
+            None,
+            ExchangeConfig(
+                MarketShape(seed=shape.seed, rate=shape.rate, untraded=shape.untraded),
+                connections_max=shape.limits.connections,
+                instruments_max=shape.limits.instruments_per_connection,
+                plan=shape.faults,
+            ),
+            step_s=shape.step_s,
+        )
+        directory, in_session = RegistryDirectory(registry, shape.seed), in_session_of(self.calendar)
+        server = SimulatorServer(config, directory, self.loop, in_session)
+        server.exchange = WatchedExchange(config.exchange, directory, in_session)
+        return server
+
+    def _build(self) -> Runtime:
+        settings = Settings(
+            _env_file=None,
+            bt_feed="dhan",
+            dhan_client_id="1000000001",
+            dhan_access_token=f"token-{self._tokens}",
+            dhan_feed_url="ws://exchange:80",
+            bt_secret_key="a key for simulations only, not for use",
+            bt_data_dir=self._props.directory / f"data-{self.shape.seed}",
+            bt_tier_b=self._props.universe,
+            bt_native="0",
+            bt_auth="off",
+            bt_linger_s=10.0,
+            bt_publish_interval_ms=self.shape.publish_ms,
+            bt_http_429_delay_max_s=120.0,
+        )
+        settings.bt_data_dir.mkdir(exist_ok=True)
+        given = Given(self.clock, self.calendar, self.store, self.rng, self.shape.limits, on_loop=True)
+        runtime = build(settings, given=given)
+        runtime.registry.load(self._props.snapshot)
+        return runtime
+
+    # -- the exchange
+
+    async def open(self) -> None:
+        await self.store.start()
+        await self.server.start()
+        self._pump = self.loop.create_task(self._keep_pumping())
+        self._operator = self.loop.create_task(self._mind_tokens())
+        await self.start()
+
+    async def _keep_pumping(self) -> None:
+        due = 0.0
+        while True:
+            due += self.shape.step_s
+            await asyncio.sleep(due - self.loop.time())
+            if not self.is_frozen:
+                self.server.step()
+
+    async def close(self) -> None:
+        await self.stop()
+        for task in (self._pump, self._operator):
+            assert task is not None
+            if task.done():
+                self._complain(f"the simulation broke: {task.exception()!r}")
+            task.cancel()
+            await asyncio.wait([task])
+        await self.server.stop()
+        await self.store.stop()
+
+    # -- the service
+
+    async def start(self) -> None:
+        """As the lifecycle starts it, without files, child processes and scheduler."""
+        runtime = self.runtime
+        self.lives += 1
+        await runtime.outbound.bus.start()
+        runtime.sessions.look()
+        while True:
+            try:
+                stored = await self.store.load()
+                break
+            except StoreUnavailable:
+                await asyncio.sleep(1.0)
+        runtime.control.start(stored, runtime.always_on())
+        runtime.outbound.publisher.start()
+        runtime.outbound.hub.start()
+        self._main = self.loop.create_task(self._run(runtime))
+
+    async def _run(self, runtime: Runtime) -> None:
+        works: list[Coroutine[Any, Any, None]] = [
+            runtime.control.run(),
+            runtime.outbound.publisher.run(),
+            runtime.outbound.hub.run(),
+            self._watch_sessions(runtime),
+            runtime.ws_manager.run(),
+            runtime.upstream.tokens.run(),
+        ]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for work in works:
+                    group.create_task(work)
+        except* Exception as failed:
+            self._complain(f"a task of the service failed: {failed.exceptions!r}")
+
+    async def _watch_sessions(self, runtime: Runtime) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            runtime.sessions.look()
+
+    async def stop(self, *, at_once: bool = False) -> None:
+        """Stop the service: in order, or ``at_once``, without writing what is due."""
+        assert self._main is not None
+        self._main.cancel()
+        await asyncio.wait([self._main])
+        if not at_once:
+            await self.runtime.control.flush()
+        self.runtime.outbound.hub.stop()
+        self.runtime.outbound.publisher.stop()
+        await self.runtime.outbound.bus.stop()
+        await self.runtime.upstream.http.aclose()
+
+    async def restart(self) -> None:
+        await self.stop(at_once=True)
+        self.runtime = self._build()
+        await self.start()
+
+    async def _mind_tokens(self) -> None:
+        """The person who brings a new token when the service says that it waits for one."""
+        while True:
+            await asyncio.sleep(OPERATOR_S)
+            states = {line.state for line in self.runtime.ws_manager._pool.lines}
+            if states & {LineState.WAITING_FOR_TOKEN, LineState.STOPPED}:
+                self._tokens += 1
+                self.runtime.upstream.tokens.replace(Token(f"token-{self._tokens}"))
+
+
+def moment(hour: int, minute: int) -> float:
+    """A time of the simulated day as an epoch second."""
+    return datetime(DAY.year, DAY.month, DAY.day, hour, minute, tzinfo=IST).timestamp()

@@ -1,0 +1,51 @@
+"""Short days of the whole service under faults, every seed that ever failed, and the same trace for the same seed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.sim.day import Outcome, regressions, simulate
+from tests.sim.stage import Props
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = [(seed, 1.5) for seed in (5, 8, 10)]
+
+
+@pytest.fixture(scope="module")
+def props(tmp_path_factory: pytest.TempPathFactory) -> Props:
+    return Props(tmp_path_factory.mktemp("sim"))
+
+
+def simulated(seed: int, minutes: float, props: Props) -> Outcome:
+    """In a thread of its own: this one has a running loop."""
+    done: list[Outcome] = []
+    thread = threading.Thread(target=lambda: done.append(simulate(seed, minutes, props)))
+    thread.start()
+    thread.join()
+    return done[0]
+
+
+@pytest.mark.parametrize(("seed", "minutes"), [*SHORT, *regressions()])
+def test_nothing_goes_wrong_on_a_day_full_of_faults(seed: int, minutes: float, props: Props) -> None:
+    outcome = simulated(seed, minutes, props)
+    assert outcome.complaints == []
+    assert outcome.counts["prices"] > 1_000
+    assert outcome.counts["told"] > 20
+
+
+def test_the_same_seed_is_the_same_day_in_another_process(props: Props) -> None:
+    script = (
+        "from pathlib import Path; from tests.sim.day import simulate; from tests.sim.stage import Props;"
+        f"print(simulate(5, 0.5, Props(Path({str(props.directory)!r}))).trace)"
+    )
+    other = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env={"PYTHONHASHSEED": "1"}, capture_output=True, check=True
+    )
+    first, second = simulated(5, 0.5, props), simulated(6, 0.5, props)
+    assert other.stdout.decode().split() == [first.trace]
+    assert first.trace != second.trace
