@@ -11,7 +11,8 @@ import httpx
 from bench.figures import Figure, p50, p99
 from bench.world import Filled, World, cpu_s
 
-NOTHING_ALWAYS_ON = "[drivers]\nfo_stocks = false\n"
+ONLY_DRIVERS = "[drivers]\nfo_stocks = true\n"  # the shares that say where the chains' windows are
+DRIVERS = 150
 SOME = 100
 WIRE_EVERY = 4
 CHAIN = "/api/v2/option-chain/NIFTY?expiry={}&quotes=true"
@@ -24,12 +25,13 @@ def adding(world: World) -> list[Figure]:
     full = world.full()
     some = 20 if world.quick else SOME
     nearly_full = full.add_ms[-some:]
-    universe = world.directory / "nothing.toml"
-    universe.write_text(NOTHING_ALWAYS_ON)
+    universe = world.directory / "drivers.toml"
+    universe.write_text(ONLY_DRIVERS)
     wire: list[float] = []
     with world.service(BT_TIER_B=str(universe)) as empty:
         chains = world.chains()
         control = control_of(empty)
+        empty.wait_live(DRIVERS)
         with httpx.Client(timeout=10) as exchange:
             for number in range(2 * some):
                 _add_to_the_wire(empty, exchange, control, next(chains), wire, world, watch=number % WIRE_EVERY == 0)
