@@ -275,6 +275,12 @@ class WatchlistManager(Upkeep):
                 self._wishes.show(key, now_ms)
                 self._touch(key, now_ms)
 
+    def touch_opened(self, chain: ChainId) -> None:
+        """Somebody opened the chain: a use, though it is on no screen that we know of."""
+        now_ms = self._clock.now_ms()
+        for kind in OPTION_TYPES:
+            self._touch(ChainKey(chain.exchange, chain.symbol, chain.expiry, kind), now_ms)
+
     def touch_entries(self, user_id: int) -> None:
         """A connected client shows the user's list; repeat it every few seconds.
 

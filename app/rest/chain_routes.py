@@ -70,6 +70,7 @@ class ChainRoutes:
         chain = self._services.atm.chain_id(symbol, expiry, exchange)
         spot = spot_for(self._services, chain, underlying_ltp)
         window = self._window(chain, spot)
+        self._services.watchlists.touch_opened(chain)
         answer = {**window_answer(self._services, window, spot), "rows": None, "summary": None, "coverage": None}
         if quotes:
             answer.update(self._services.chain_quotes(window, spot.ltp, spot.source))

@@ -269,6 +269,12 @@ class TestEviction:
         full.clock.advance(60)
         assert (await full.lists.add(9, "RELIANCE", MAR, STOCK)).evicted[0].symbol == "ONGC"
 
+    async def test_opening_a_chain_is_a_use_but_no_place_on_a_screen(self, full: Market) -> None:
+        full.lists.touch_opened(ChainId("TCS", FEB, Exchange.NSE))
+        full.lists.touch_shown([ChainId("ONGC", FEB, Exchange.NSE)])
+        assert (await full.lists.add(9, "RELIANCE", FEB, STOCK)).evicted[0].symbol == "INFY"
+        assert (await full.lists.add(9, "RELIANCE", MAR, STOCK)).evicted[0].symbol == "TCS"
+
     async def test_a_list_on_a_screen_protects_its_chains(self, full: Market) -> None:
         full.lists.touch_entries(1)
         assert (await full.lists.add(9, "RELIANCE", FEB, STOCK)).evicted[0].symbol == "INFY"
