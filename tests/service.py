@@ -24,10 +24,10 @@ PR_SET_PDEATHSIG = 1
 LITERAL_DAY = "2026-02-03"  # the day of the user's document: its literal examples run as they would have
 
 
-def die_with_parent() -> None:
-    """Runs in the child before its program: a test run that is killed leaves no service behind (Linux)."""
+def die_with_parent(with_signal: int = signal.SIGKILL) -> None:
+    """Runs in the child before its program: a test run that is killed leaves nothing behind (Linux)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, with_signal)
 
 
 def free_port() -> int:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from app.cli.failure import CommandFailed
 from app.cli.sim import SimPlan, server_config, simulate
-from app.runtime.masters import MasterPlan, MasterSource
-from app.runtime.places import calendar_of, clock_of
+from app.runtime.places import calendar_of, clock_of, local_masters_of
 from app.settings import Settings
 
 
@@ -39,7 +38,7 @@ def run_simulator(
     clock = clock_of(settings)
 
     async def run() -> None:
-        found = snapshot or await _snapshot(settings)
+        found = snapshot or await local_masters_of(settings).snapshot(clock.now().date())
         plan = SimPlan(found, server, settings.bt_sim_seed, as_json, parent_pid)
         await simulate(plan, clock, calendar_of(settings), _say)
 
@@ -47,16 +46,6 @@ def run_simulator(
         asyncio.run(run())
     except OSError as error:
         raise CommandFailed(f"the simulator cannot listen: {error}") from None
-
-
-async def _snapshot(settings: Settings) -> Path:
-    """The snapshot that the service would use on that day, made now if it is not there."""
-    plan = MasterPlan(settings.bt_data_dir / "master", settings.bt_instrument_master, True, settings.bt_sim_seed)
-    return await MasterSource(plan, _no_download).snapshot(clock_of(settings).now().date())
-
-
-async def _no_download(source: str | None, _directory: Path) -> Path:
-    raise CommandFailed(f"the simulator reads a file; download {source} first and give its path")
 
 
 def _say(line: str) -> None:

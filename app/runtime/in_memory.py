@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from pathlib import Path
 
-from app.core.errors import MasterRefused
 from app.ports.store import StoredState
 from app.runtime.build import Runtime, build
-from app.runtime.masters import MasterPlan, MasterSource
+from app.runtime.places import local_masters_of
 from app.settings import load_settings
 
 DOCUMENT_DAY = date(2026, 2, 3)  # the day of the user's document: its literal examples are listed then
@@ -21,8 +19,7 @@ def started_in_memory() -> Runtime:
     told = load_settings()
     settings = told.model_copy(update={"bt_feed": "off", "bt_sim_date": told.bt_sim_date or DOCUMENT_DAY})
     runtime = build(settings, in_memory=True)
-    plan = MasterPlan(settings.bt_data_dir / "master", settings.bt_instrument_master, True, settings.bt_sim_seed)
-    source = MasterSource(plan, _no_download)
+    source = local_masters_of(settings)
     with ThreadPoolExecutor(1) as helper:  # whoever knocks may have an event loop of their own
         path = helper.submit(asyncio.run, source.snapshot(runtime.clock.now().date())).result()
         helper.submit(asyncio.run, runtime.store.start()).result()
@@ -30,7 +27,3 @@ def started_in_memory() -> Runtime:
     runtime.control.start(StoredState(), runtime.always_on())
     runtime.status.waiting_for.clear()
     return runtime
-
-
-async def _no_download(given: str | None, _directory: Path) -> Path:
-    raise MasterRefused(f"a service in memory opens no socket: download {given} first and give its path")

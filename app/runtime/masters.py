@@ -97,6 +97,11 @@ def _existing(path: Path) -> Path:
     return path
 
 
+async def no_download(given: str | None, _directory: Path) -> Path:
+    """The ``download`` of whoever opens no socket."""
+    raise MasterRefused(f"nothing is downloaded here: fetch {given} first and give its path")
+
+
 def _fingerprint(source: Path) -> str:
     """Names a source by path, size and time of change: reading 40 MB to hash it would cost more than the warm start."""
     stat = source.stat()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from app.core.sessions import Calendar, parse_exchange_days
 from app.runtime.clock import ShiftedClock
+from app.runtime.masters import MasterPlan, MasterSource, no_download
 from app.settings import Settings
 
 KEY_FILE, LOCK_FILE = "secret.key", "feed.lock"
@@ -25,6 +26,12 @@ def calendar_of(settings: Settings) -> Calendar:
         return Calendar([], settings.zone, always_open=True)
     folder = files("app.core") / "calendars"
     return Calendar([parse_exchange_days(each.read_text("utf-8")) for each in folder.iterdir()], settings.zone)
+
+
+def local_masters_of(settings: Settings) -> MasterSource:
+    """Where a program without a network finds the service's master: the given file, else the generated one."""
+    plan = MasterPlan(settings.bt_data_dir / "master", settings.bt_instrument_master, True, settings.bt_sim_seed)
+    return MasterSource(plan, no_download)
 
 
 def lock_path_of(settings: Settings) -> Path:

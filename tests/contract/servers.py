@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import json
 import os
@@ -16,25 +15,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.service import die_with_parent, free_port
+
 START_S = 60.0
 STOP_S = 20.0
-PR_SET_PDEATHSIG = 1
 UNPRIVILEGED = ("postgres", "nobody")  # PostgreSQL refuses to run as root
 
 
 class ServerMissing(Exception):
     """The program is not installed here."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _die_with_parent(with_signal: int) -> None:
-    # A test run killed by force leaves no server behind.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, with_signal)
 
 
 def _stop(process: subprocess.Popen[bytes], with_signal: int) -> None:
@@ -87,7 +76,7 @@ class Postgres:
             group=_group_of(self.user),
             extra_groups=None if self.user is None else [],
             cwd=self.home,
-            preexec_fn=lambda: _die_with_parent(signal.SIGQUIT),
+            preexec_fn=lambda: die_with_parent(signal.SIGQUIT),
         )
         log.close()
         self._wait_ready()
@@ -239,7 +228,7 @@ class NatsServer:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            preexec_fn=lambda: _die_with_parent(signal.SIGTERM),
+            preexec_fn=lambda: die_with_parent(signal.SIGTERM),
         )
         log.close()
         self._wait_ready()
