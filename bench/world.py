@@ -74,6 +74,29 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
 
 
+def waited_s(pid: int) -> float:
+    """Seconds for which a process's first thread, the event loop's, was ready to run and had no core (Linux)."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Time of all cores together, seconds."""
+
+    total: float
+    idle: float
+    stolen: float  # by the hypervisor, for others
+
+    def since(self, before: Machine) -> Machine:
+        return Machine(self.total - before.total, self.idle - before.idle, self.stolen - before.stolen)
+
+
+def machine_time() -> Machine:
+    """Since the machine was started."""
+    spent = [int(each) / TICKS_A_SECOND for each in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return Machine(total=sum(spent), idle=spent[3] + spent[4], stolen=spent[7])
+
+
 @dataclass
 class Filled:
     """A running service and what filling it took."""

@@ -23,7 +23,7 @@ from app.core.sessions import Phase
 from app.dhan.scrip_master import DETAILED_URL, MasterDownload, MasterUnavailable
 from app.lifecycle.feed_lock import FeedLock
 from app.lifecycle.logs import set_up_logs
-from app.lifecycle.pulse import Pulse
+from app.lifecycle.pulse import Pulse, core_wait_ms
 from app.lifecycle.schedule import DailyWork, Schedule
 from app.lifecycle.simulator import SimulatorAddress, SimulatorProcess
 from app.market.events import Event
@@ -187,7 +187,7 @@ class Starter:
             runtime.control.run(),
             runtime.outbound.publisher.run(),
             runtime.outbound.hub.run(),
-            Pulse(runtime.clock, runtime.status).run(),
+            Pulse(runtime.clock, runtime.status, core_wait_ms).run(),
             self._watch_sessions(),
             self._announce(),
         ]

@@ -21,6 +21,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _READINGS = frozenset({"last_data_ms", "last_lag_ms"})
 _TOTALS = {
     "stream_messages": "messages sent to stream clients",
+    "publish_rounds": "rounds of the publisher, ten a second",
+    "publish_missed": "rounds left out because the one before ended too late",
     "stream_conflated": "updates that a newer one replaced before they were sent",
     "stream_closed_slow": "stream clients closed because they did not read",
     "bus_dropped": "messages that the bus gave up",
@@ -29,7 +31,9 @@ _TOTALS = {
 _NOW = {
     "stream_clients": "connected stream clients",
     "loop_lag_ms": "how late the event loop was at the last look, ms",
-    "loop_lag_max_ms": "the most it was late lately, ms",
+    "loop_lag_max_ms": "the most it was late in the last minute, ms",
+    "loop_lag_max_waited_ms": "of that, how long it was ready to run and had no core, ms",
+    "loop_lag_own_max_ms": "the most it was late in the last minute with waiting for a core taken off, ms",
     "gc_pause_max_ms": "the longest garbage collection lately, ms",
 }
 

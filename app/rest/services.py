@@ -39,12 +39,16 @@ class Gauges:
 
     stream_clients: int = 0
     stream_messages: int = 0
+    publish_rounds: int = 0
+    publish_missed: int = 0
     stream_conflated: int = 0
     stream_closed_slow: int = 0
     bus_dropped: int = 0
     store_errors: int = 0
     loop_lag_ms: float = 0.0
     loop_lag_max_ms: float = 0.0
+    loop_lag_max_waited_ms: float = 0.0
+    loop_lag_own_max_ms: float = 0.0
     gc_pause_max_ms: float = 0.0
 
 

@@ -79,6 +79,8 @@ class Status:
     scheduler: object | None = None
     loop_lag_ms: float = 0.0
     loop_lag_max_ms: float = 0.0
+    loop_lag_max_waited_ms: float = 0.0
+    loop_lag_own_max_ms: float = 0.0
     gc_pause_max_ms: float = 0.0
 
 
@@ -353,10 +355,14 @@ def _gauges(status: Status, outbound: Outbound) -> Gauges:
     return Gauges(
         stream_clients=outbound.hub.clients,
         stream_messages=outbound.publisher.messages,
+        publish_rounds=outbound.publisher.rounds,
+        publish_missed=outbound.publisher.missed_rounds,
         stream_closed_slow=outbound.stream.stalled,
         bus_dropped=outbound.bus.dropped,
         loop_lag_ms=status.loop_lag_ms,
         loop_lag_max_ms=status.loop_lag_max_ms,
+        loop_lag_max_waited_ms=status.loop_lag_max_waited_ms,
+        loop_lag_own_max_ms=status.loop_lag_own_max_ms,
         gc_pause_max_ms=status.gc_pause_max_ms,
     )
 

@@ -101,11 +101,15 @@ class Publisher:
         self.messages = 0  # encoded, plain ints for the scrape
         self.bytes = 0
         self.refused = 0  # demands for what is not listed, or not understood
-        self.late_rounds = 0
+        self.missed_rounds = 0  # whole intervals left out because a round ended too late
 
     @property
     def open_topics(self) -> int:
         return len(self._topics)
+
+    @property
+    def rounds(self) -> int:
+        return self._round
 
     # -- demand
 
@@ -191,7 +195,7 @@ class Publisher:
             due_s += interval_s
             wait_s = due_s - self._clock.monotonic()
             if wait_s < -interval_s:
-                self.late_rounds += 1
+                self.missed_rounds += int(-wait_s / interval_s)
                 due_s = self._clock.monotonic()
             await asyncio.sleep(max(0.0, wait_s))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from app.core.errors import ExpiryUnknown
@@ -295,3 +297,15 @@ async def test_greeks_of_a_quoted_option_come_with_its_chain(world: World) -> No
     row = reader.read()[0]["data"]["rows"]["NIFTY_26FEB2026_25000PE"]
     assert row["iv"] is not None
     assert row["delta"] < 0
+
+
+async def test_rounds_that_came_too_late_are_counted_as_missed(world: World) -> None:
+    running = asyncio.create_task(world.publisher.run())
+    await asyncio.sleep(0)  # the first round
+    world.clock.at_ms += 450  # the second was due at 100 ms and ends at 450: those of 200 and 300 are left out
+    async with asyncio.timeout(5):
+        while not world.publisher.missed_rounds:  # noqa: ASYNC110 - the publisher tells nobody
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait([running])
+    assert world.publisher.missed_rounds == 2
