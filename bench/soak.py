@@ -8,8 +8,10 @@ what is there into the documents and runs nothing.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -30,7 +32,7 @@ SAMPLE_S = 60.0
 WATCH_S = 40.0
 CLIENTS = 20
 HZ = 10
-PRIORITY = -10
+PRIORITY = -20
 LOST_AT_EOD = 1_000  # so many fewer than planned are no change of a window
 
 
@@ -152,12 +154,17 @@ def run(plan: Plan, path: Path, console: Console) -> list[Sample]:
 
 
 def prefer(pid: int) -> str:
-    """Give service and simulator the cores before others, so that the machine's other work is not measured."""
+    """Give service and simulator the cores before others, so that the machine's other work is not measured.
+
+    Linux shares the cores among sessions first and looks at ``nice`` only within one, so the session is preferred too.
+    """
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     try:
         for process, priority in ((pid, PRIORITY), *((int(child), PRIORITY // 2) for child in children)):
             for thread in Path(f"/proc/{process}/task").iterdir():
                 os.setpriority(os.PRIO_PROCESS, int(thread.name), priority)
+        with contextlib.suppress(FileNotFoundError):  # a kernel without groups by session
+            Path(f"/proc/{pid}/autogroup").write_text(str(PRIORITY))
     except OSError as error:
         return f"service at the usual priority ({error.strerror}): other work on this machine shows in the stalls"
     return f"service at nice {PRIORITY}, simulator at {PRIORITY // 2}: before other work on this machine"
@@ -189,8 +196,10 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     given = parsed(arguments)
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)  # a shell starts background work deaf to SIGINT
     FOLDER.mkdir(exist_ok=True)
-    path, console = FOLDER / "samples.jsonl", Console()
+    path, console = FOLDER / "samples.jsonl", Console(width=None if os.isatty(1) else 160)
     if given.fresh:
         path.unlink(missing_ok=True)
     try:

@@ -60,6 +60,9 @@ cdef enum:
     LTT_MIN = 946684800
     USUAL_GAP_MAX_MS = 600000
 
+    LAG_BUCKET_MS = 20
+    LAG_BUCKETS = 1500
+
     # An entry of the slot table is (key + 1) << SLOT_BITS | slot; a key takes 40 bits at most, 0 is an empty place.
     SLOT_BITS = 22
     SLOT_MASK = (1 << SLOT_BITS) - 1
@@ -265,6 +268,7 @@ cdef class Board:
 
     cdef readonly SlotIndex index
     cdef uint8_t[::1] _rows, _socket_of, _moving_to, _dirty, _latching
+    cdef uint64_t[:, ::1] _lags
     cdef list _counters, _disconnect_code
 
     def __init__(self, buffers):
@@ -274,9 +278,10 @@ cdef class Board:
         self._moving_to = buffers.moving_to
         self._dirty = buffers.dirty
         self._latching = buffers.latching
+        self._lags = buffers.lag_table
         if self._rows.shape[0] != buffers.slots * ROW_BYTES or self._latching.shape[0] != 256 or not (
             self._socket_of.shape[0] == self._moving_to.shape[0] == self._dirty.shape[0] == buffers.slots
-        ):
+        ) or self._lags.shape[0] < len(buffers.counters) or self._lags.shape[1] != LAG_BUCKETS:
             raise ValueError("buffers of other sizes than the slots ask for")
         buffers.slot_of = SlotTable(self, buffers.slot_of)
         for connection, before in enumerate(buffers.counters):
@@ -362,7 +367,7 @@ cdef class Board:
                 memcpy(row + ROW_PREV_CLOSE, packet + 8, 4)
                 row[0] |= LATCHED
             memcpy(row + ROW_PREV_OI, packet + 12, 4)
-        elif not self._trade(counters, row, packet, code, segment, received_ms):
+        elif not self._trade(counters, connection, row, packet, code, segment, received_ms):
             counters.superseded += 1
             return
         counters.applied += 1
@@ -370,14 +375,15 @@ cdef class Board:
         note_packet(row, received_ms)
 
     cdef inline bint _trade(
-        self, Counters counters, uint8_t* row, const uint8_t* packet, uint8_t code, uint8_t segment, int64_t received_ms
+        self, Counters counters, uint8_t connection, uint8_t* row, const uint8_t* packet, uint8_t code, uint8_t segment,
+        int64_t received_ms
     ) noexcept:
         cdef uint32_t row_ltt = u32(row + ROW_LTT)
         cdef uint32_t row_volume = u32(row + ROW_VOLUME)
         cdef uint32_t ltt, volume
         cdef uint8_t has
         cdef float close = 0.0
-        cdef int64_t lag_ms
+        cdef int64_t lag_ms, bucket
         cdef bint is_timed
         if code == TICKER:
             ltt = u32(packet + 12)
@@ -395,6 +401,8 @@ cdef class Board:
                 return False
         elif row_ltt:
             counters.last_lag_ms = lag_ms
+            bucket = lag_ms // LAG_BUCKET_MS if lag_ms > 0 else 0
+            self._lags[connection, bucket if bucket < LAG_BUCKETS else LAG_BUCKETS - 1] += 1
 
         if code == FULL:
             memcpy(row + ROW_LTP, packet + 8, 154)

@@ -25,7 +25,7 @@ from app.core.ids import Segment
 from app.core.packets import IST_OFFSET_S
 from app.core.rows import ROW_BYTES, Has, offset_of
 from app.dhan.codec import DISCONNECT, FULL, HEADER_BYTES, OI, PACKET_BYTES, PREV_CLOSE, QUOTE, STATUS, TICKER
-from app.ports.feed import NO_SOCKET, ConnectionCounters, TickBuffers
+from app.ports.feed import LAG_BUCKET_MS, LAG_BUCKETS, NO_SOCKET, ConnectionCounters, TickBuffers
 
 AHEAD_MAX_MS: Final = 120_000  # a trade cannot be further ahead of our clock
 LTT_MIN: Final = 946_684_800  # 2000-01-01
@@ -119,7 +119,7 @@ def write_frame(buffers: TickBuffers, connection: int, frame: bytes, received_ms
             elif buffers.socket_of[slot] != connection and not _completes_move(buffers, connection, slot):
                 counters.foreign += 1
             elif code in _LAYOUTS:
-                _write_trade(buffers, counters, slot, frame, at, _LAYOUTS[code], segment, received_ms)
+                _write_trade(buffers, connection, slot, frame, at, _LAYOUTS[code], segment, received_ms)
             else:
                 _write_side(buffers, counters, slot, frame, at, code, received_ms)
         elif code == DISCONNECT:
@@ -141,7 +141,7 @@ def _completes_move(buffers: TickBuffers, connection: int, slot: int) -> bool:
 
 def _write_trade(
     buffers: TickBuffers,
-    counters: ConnectionCounters,
+    connection: int,
     slot: int,
     frame: bytes,
     at: int,
@@ -149,6 +149,7 @@ def _write_trade(
     segment: int,
     received_ms: int,
 ) -> None:
+    counters = buffers.counters[connection]
     rows = buffers.rows
     row = slot * ROW_BYTES
     has, row_ltt, row_volume, first_ms, last_ms, packets, usual_ms = _row_state(rows, row)
@@ -164,6 +165,8 @@ def _write_trade(
             return
     elif row_ltt:  # a trade seen as it happened, not the last one before we came
         counters.last_lag_ms = lag_ms
+        bucket = lag_ms // LAG_BUCKET_MS if lag_ms > 0 else 0
+        buffers.lag_counts[connection * LAG_BUCKETS + (bucket if bucket < LAG_BUCKETS else LAG_BUCKETS - 1)] += 1
 
     write_head(rows, row + 8, frame[at + 8 : at + head])
     if tail:

@@ -16,6 +16,7 @@ import structlog
 from app.core.backoff import Backoff
 from app.market.carried import CarriedBook
 from app.market.events import Event, Notify
+from app.market.feed_gauge import FeedGauge
 from app.market.pool_policy import STATE_AFTER, Doubling, LineState, PoolPolicy
 from app.market.watchdog import Watchdog
 from app.ports.clock import Clock
@@ -69,6 +70,7 @@ class FeedPool:
         clock: Clock,
         rng: random.Random,
         watchdog: Watchdog,
+        gauge: FeedGauge,
         policy: PoolPolicy,
         hooks: PoolHooks,
     ) -> None:
@@ -76,6 +78,7 @@ class FeedPool:
         self._feed = feed
         self._clock = clock
         self._watchdog = watchdog
+        self._gauge = gauge
         self._policy = policy
         self._hooks = hooks
         self._log = structlog.get_logger("feed")
@@ -269,6 +272,7 @@ class FeedPool:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_S)
+            self._gauge.look()
             up = [line.index for line in self.lines if line.state is LineState.UP]
             for verdict in self._watchdog.look(up, self._clock.now()):
                 self.recycle(verdict.index, verdict.reason, is_planned=verdict.is_planned)

@@ -17,6 +17,7 @@ from app.core.ids import InstrumentKey
 from app.core.instruments import Instrument
 from app.core.sessions import Calendar
 from app.market.carried import Board, CarriedBook, Move
+from app.market.feed_gauge import FeedGauge
 from app.market.pool import FeedPool, LineHealth, PoolHooks
 from app.market.pool_policy import LineState, PoolPolicy
 from app.market.watchdog import Watchdog
@@ -56,7 +57,8 @@ class WebSocketManager:
         self._counters = board.buffers.counters
         self._book = CarriedBook(board, limits, clock.now_ms)
         watchdog = Watchdog(self._book, board, calendar, limits, policy)
-        self._pool = FeedPool(self._book, feed, clock, rng, watchdog, policy, hooks)
+        self._gauge = FeedGauge(board.buffers, clock)
+        self._pool = FeedPool(self._book, feed, clock, rng, watchdog, self._gauge, policy, hooks)
         self._wishes: WishesByToken | None = None
 
     def bind(self, wishes: WishesByToken) -> None:
@@ -165,7 +167,7 @@ class WebSocketManager:
         }
 
     def _line_status(self, health: LineHealth) -> dict[str, object]:
-        line = self._book.lines[health.index]
+        line, reading = self._book.lines[health.index], self._gauge.reading(health.index)
         last_data_ms = self._counters[health.index].last_data_ms
         return {
             "active": health.state is LineState.UP,
@@ -177,6 +179,9 @@ class WebSocketManager:
             "reconnect_attempts": health.backoff.attempts,
             "last_error": health.last_error,
             "last_data_age_ms": self._clock.now_ms() - last_data_ms if last_data_ms else None,
+            "packets_per_s": reading.packets_per_s,
+            "lag_p50_ms": reading.lag_p50_ms,
+            "lag_p99_ms": reading.lag_p99_ms,
         }
 
 

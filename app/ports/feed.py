@@ -18,6 +18,8 @@ from app.core.ids import InstrumentKey, Mode
 from app.core.rows import ROW_BYTES, ROW_DTYPE
 
 NO_SOCKET = 255
+LAG_BUCKET_MS = 20
+LAG_BUCKETS = 1_500  # half a minute; the last one holds all that is longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ class TickBuffers:
     ``socket_of = moving_to`` and ``moving_to = NO_SOCKET``. A packet from any other connection is counted as foreign.
     ``dirty[slot]`` is set to 1 on every applied packet. ``latching[segment]`` is 1 while the segment is in session, so
     that the first close field of a session may be latched as the previous close. ``disconnect_code`` holds the reason
-    of a disconnect packet per connection, 0 if there was none.
+    of a disconnect packet per connection, 0 if there was none. ``lag_counts`` is a histogram per connection of what
+    ``last_lag_ms`` was: ``LAG_BUCKETS`` counts of ``LAG_BUCKET_MS``, from 0 on; ``lag_table`` is the same memory.
     """
 
     slots: int
@@ -94,10 +97,12 @@ class TickBuffers:
     moving_to: bytearray = field(init=False)
     dirty: bytearray = field(init=False)
     latching: bytearray = field(init=False)
+    lag_counts: memoryview = field(init=False)
     counters: list[ConnectionCounters] = field(init=False)
     disconnect_code: list[int] = field(init=False)
     table: npt.NDArray[np.void] = field(init=False)
     dirty_marks: npt.NDArray[np.uint8] = field(init=False)
+    lag_table: npt.NDArray[np.uint64] = field(init=False)
 
     def __post_init__(self) -> None:
         self.rows = bytearray(self.slots * ROW_BYTES)
@@ -105,10 +110,12 @@ class TickBuffers:
         self.moving_to = bytearray([NO_SOCKET]) * self.slots
         self.dirty = bytearray(self.slots)
         self.latching = bytearray(256)
+        self.lag_counts = memoryview(bytearray(8 * self.connections * LAG_BUCKETS)).cast("Q")
         self.counters = [ConnectionCounters() for _ in range(self.connections)]
         self.disconnect_code = [0] * self.connections
         self.table = np.frombuffer(self.rows, dtype=ROW_DTYPE)
         self.dirty_marks = np.frombuffer(self.dirty, dtype=np.uint8)
+        self.lag_table = np.frombuffer(self.lag_counts, dtype=np.uint64).reshape(self.connections, LAG_BUCKETS)
 
 
 class FeedConnection(Protocol):

@@ -81,6 +81,9 @@ WS_STATUS: dict[str, Any] = {
             "reconnect_attempts": 0,
             "last_error": None,
             "last_data_age_ms": 38,
+            "packets_per_s": 3012.4,
+            "lag_p50_ms": 530.0,
+            "lag_p99_ms": 1050.0,
         }
     },
 }

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_LATELY = {
+    "packets_per_s": "packets a second over the last ten seconds",
+    "lag_p50_ms": "receive time minus exchange time of new trades, median of ten seconds; up to 1 s of it is rounding",
+    "lag_p99_ms": "the same, 99th percentile",
+}
 _READINGS = frozenset({"last_data_ms", "last_lag_ms"})
 _TOTALS = {
     "stream_messages": "messages sent to stream clients",
@@ -68,11 +73,19 @@ class ServiceCollector(Collector):
         lines: Mapping[str, Mapping[str, object]] = status["per_connection"]  # type: ignore[assignment]
         up = GaugeMetricFamily("bt_connection_up", "1 while the feed connection is up", labels=["connection"])
         carried = GaugeMetricFamily("bt_connection_instruments", "instruments per connection", labels=["connection"])
+        readings = {
+            name: GaugeMetricFamily(f"bt_connection_{name}", text, labels=["connection"])
+            for name, text in _LATELY.items()
+        }
         for name, line in lines.items():
             up.add_metric([name], float(bool(line["active"])))
             carried.add_metric([name], float(str(line["instruments"])))
+            for field, family in readings.items():
+                if line[field] is not None:
+                    family.add_metric([name], float(str(line[field])))
         yield up
         yield carried
+        yield from readings.values()
 
     def _counters(self) -> Iterator[Metric]:
         counters = self._services.board.buffers.counters

@@ -234,6 +234,9 @@ class Connection(_Answer):
     reconnect_attempts: int
     last_error: str | None
     last_data_age_ms: int | None
+    packets_per_s: float
+    lag_p50_ms: float | None
+    lag_p99_ms: float | None
 
 
 class WsStatus(_Answer):

@@ -201,6 +201,7 @@ async def test_metrics_are_what_the_owners_count(world: World) -> None:
     assert samples["bt_loop_lag_ms", ()] == 1.5
     up = [value for (name, _), value in samples.items() if name == "bt_connection_up"]
     assert up == [1.0] * 5
+    assert [value for (name, _), value in samples.items() if name == "bt_connection_packets_per_s"] == [0.0] * 5
     applied = sum(value for (name, _), value in samples.items() if name == "bt_feed_applied_total")
     assert applied == sum(counter.applied for counter in world.services.board.buffers.counters) > 0
     states = {dict(labels)["state"]: value for (name, labels), value in samples.items() if name == "bt_instruments"}

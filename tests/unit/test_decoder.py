@@ -25,7 +25,7 @@ from app.core.packets import (
 )
 from app.core.rows import Has
 from app.dhan.codec import encode_packet
-from app.ports.feed import NO_SOCKET, ConnectionCounters, TickBuffers
+from app.ports.feed import LAG_BUCKET_MS, LAG_BUCKETS, NO_SOCKET, ConnectionCounters, TickBuffers
 from tests.fixtures.boards import CONNECTIONS, NOW_MS, new_buffers, random_frame, reference_write, state_of
 from tests.fixtures.decoders import DECODERS, WriteFrame
 
@@ -204,6 +204,15 @@ def test_lag_is_told_of_new_trades_only(board: Board) -> None:
     board.send(FULL, at_ms=NOW_MS + 1400)
     board.send(FULL, at_ms=NOW_MS + 9000)
     assert board.counters().last_lag_ms == 1400
+    assert np.argwhere(board.buffers.lag_table).tolist() == [[0, 1400 // LAG_BUCKET_MS]]
+
+
+def test_lags_beyond_the_histogram_are_kept_at_its_ends(board: Board) -> None:
+    board.send(FULL._replace(ltt=LTT - 3600))
+    for step, lag_ms in enumerate((-90_000, 0, 3_600_000), start=1):
+        board.send(FULL._replace(ltt=LTT + step), at_ms=NOW_MS + step * 1000 + lag_ms, connection=0)
+    counts = board.buffers.lag_table[0]
+    assert (counts[0], counts[LAG_BUCKETS - 1], counts.sum()) == (2, 1, 3)
 
 
 def test_packets_of_another_socket_are_foreign(board: Board) -> None:

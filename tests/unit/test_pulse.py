@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from app.lifecycle.pulse import Pulse, core_wait_ms
 from app.runtime.build import Status
-
-
-class HandClock:
-    """Moves when told."""
-
-    def __init__(self) -> None:
-        self.at_s = 100.0
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.at_s).astimezone()
-
-    def now_ms(self) -> int:
-        return int(self.at_s * 1000)
-
-    def monotonic(self) -> float:
-        return self.at_s
+from tests.tiny_market import HandClock
 
 
 def readings(status: Status) -> tuple[float, float, float]:
@@ -52,11 +36,11 @@ def test_a_stall_is_forgotten_after_a_minute_and_not_before() -> None:
     pulse = Pulse(clock, status, lambda: 0.0)
     pulse.note(70.0, 10.0)
     for _ in range(59):
-        clock.at_s += 1.0
+        clock.advance(1.0)
         pulse.note(1.0, 0.0)
     assert readings(status) == (70.0, 10.0, 60.0)
     for _ in range(2):
-        clock.at_s += 1.0
+        clock.advance(1.0)
         pulse.note(1.0, 0.0)
     assert readings(status) == (1.0, 0.0, 1.0)
 

@@ -16,7 +16,7 @@ from app.core.ids import InstrumentKey, Mode, Segment
 from app.core.sessions import Calendar
 from app.market.events import Event
 from app.market.ws_manager import PoolHooks, PoolPolicy, WebSocketManager
-from app.ports.feed import NO_SOCKET, FeedClosed, FeedLimits, Retry
+from app.ports.feed import LAG_BUCKET_MS, NO_SOCKET, FeedClosed, FeedLimits, Retry
 from app.sim.loop import SimLoop
 from tests.tiny_market import IST, MORNING, HandClock, SlotBoard, share
 
@@ -185,6 +185,24 @@ def virtually(body: Body) -> None:
         loop = runner.get_loop()
         assert isinstance(loop, SimLoop)
         runner.run(body(loop))
+
+
+def test_the_status_tells_how_fast_data_comes_and_how_late() -> None:
+    async def body(loop: SimLoop) -> None:
+        async with running(loop) as rig:
+            buffers = rig.board.buffers
+            for _ in range(5):
+                buffers.counters[1].packets += 40
+                buffers.lag_table[1, 30] += 1
+                await asyncio.sleep(1)
+            lines = rig.wire.get_status()["per_connection"]
+            assert isinstance(lines, dict)
+            told = [[lines[name][field] for field in ("packets_per_s", "lag_p50_ms", "lag_p99_ms")] for name in lines]
+            assert told[0] == told[2] == [0.0, None, None]
+            assert told[1][0] == pytest.approx(40, rel=0.25)  # the first look was when the pool was made
+            assert told[1][1:] == [30.5 * LAG_BUCKET_MS] * 2
+
+    virtually(body)
 
 
 def test_all_sockets_open_and_everything_is_sent_in_batches_spread_evenly() -> None:
