@@ -9,11 +9,14 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.routing import Mount, WebSocketRoute
+from starlette.types import ASGIApp
 
 from app.core.errors import TerminalError
+from app.lifecycle.gateway import answering_gateways, running_gateway
 from app.lifecycle.hooks import running
 from app.rest.market_api_v2 import create_api
 from app.runtime.build import build
+from app.runtime.gateway import build_gateway
 from app.settings import Settings, SettingsError, load_settings
 
 STREAM_PATH = "/api/v2/stream"
@@ -48,13 +51,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         SettingsError: a setting is bad; only where none were given.
     """
     told = settings or load_settings()
+    serving = _serving_gateway if told.bt_role == "gateway" else _serving
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        runtime = build(told)
-        async with running(runtime):
-            api = create_api(runtime.services)
-            routes = [WebSocketRoute(STREAM_PATH, runtime.outbound.stream), Mount("", app=api)]
+        async with serving(told) as (stream, api):
+            routes = [WebSocketRoute(STREAM_PATH, stream), Mount("", app=api)]
             app.router.routes.extend(routes)
             try:
                 yield
@@ -63,6 +65,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                     app.router.routes.remove(route)
 
     return Terminal(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+
+
+@asynccontextmanager
+async def _serving(settings: Settings) -> AsyncIterator[tuple[ASGIApp, ASGIApp]]:
+    runtime = build(settings)
+    async with running(runtime):
+        api = create_api(runtime.services)
+        async with answering_gateways(runtime, api):
+            yield runtime.outbound.stream, api
+
+
+@asynccontextmanager
+async def _serving_gateway(settings: Settings) -> AsyncIterator[tuple[ASGIApp, ASGIApp]]:
+    async with running_gateway(build_gateway(settings)) as runtime:
+        yield runtime.stream, runtime.http
 
 
 def _in_one_line(send: Any) -> Any:

@@ -170,8 +170,6 @@ class Settings(BaseSettings):
             raise ValueError(
                 "BT_FEED=dhan needs DHAN_CLIENT_ID with DHAN_ACCESS_TOKEN, or DHAN_PIN and DHAN_TOTP_SECRET"
             )
-        if self.bt_role == "gateway":
-            raise ValueError("BT_ROLE was 'gateway', which is not built yet: use all, or feed with BT_NATS_URL")
         if self.bt_role != "all" and self.bt_nats_url is None:
             raise ValueError(f"BT_ROLE={self.bt_role} needs BT_NATS_URL; without it only BT_ROLE=all works")
         return self

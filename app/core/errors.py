@@ -84,6 +84,14 @@ class StoreUnavailable(TerminalError):
     retriable = True
 
 
+class FeedAway(TerminalError):
+    """A gateway gets no answer from the process that owns the feed; a write may or may not have been done."""
+
+    code = "FEED_AWAY"
+    http_status = 503
+    retriable = True
+
+
 class AlreadyExists(Exception):
     """A store refused a second row where one is allowed."""
 

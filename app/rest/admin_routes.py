@@ -100,8 +100,16 @@ class SignInRoutes:
                 0, "POST", "/auth/token", self.sign_in, schemas.Token,
                 "Sign in with name and password (OAuth2 password form)", examples.TOKEN,
                 (Unauthenticated, Forbidden, RateLimited, StoreUnavailable),
-            )
+            ),
+            Operation(
+                0, "GET", "/auth/me", self.me, schemas.Me,
+                "Who the caller is taken for, and until when", examples.ME, (Unauthenticated, StoreUnavailable),
+            ),
         ]  # fmt: skip
+
+    async def me(self, caller: Caller) -> Response:
+        told = {"user_id": caller.user_id, "name": caller.name, "role": caller.role, "expires_ms": caller.expires_ms}
+        return JsonAnswer(told)
 
     async def sign_in(self, request: Request, form: SignInForm) -> Response:
         token = await self._authenticator.sign_in(form.username, form.password, request.scope)

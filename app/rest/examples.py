@@ -174,6 +174,14 @@ HEALTH: dict[str, Any] = {
     "websocket_status": WS_STATUS,
 }
 TOKEN: dict[str, Any] = {"access_token": "eyJhbGciOi…", "token_type": "bearer", "expires_in": 43200, "user_id": 7}
+ME: dict[str, Any] = {"user_id": 7, "name": "asha", "role": "user", "expires_ms": 1770179400000}
+TOPIC_VERDICTS: dict[str, Any] = {
+    "topics": [
+        {"asked": "chain:NIFTY50:26FEB2026", "topic": None, "code": "EXPIRY_UNKNOWN",
+         "detail": "NIFTY has no expiry 26FEB2026", "extra": {"valid": ["10FEB2026", "24FEB2026"]}},
+        {"asked": "quotes:RELIANCE_EQ", "topic": "quotes:RELIANCE_EQ", "code": None, "detail": None, "extra": {}},
+    ]
+}  # fmt: skip
 REGISTRY: dict[str, Any] = {
     "source": "generated",
     "date": "2026-02-03",

@@ -13,6 +13,7 @@ CURSOR_CHARS_MAX = 128
 PAGE_DEFAULT = 100
 PAGE_MAX = 1_000
 ACTIVE_PAGE_MAX = 25_000  # the whole capacity may be asked for at once
+TOPICS_MAX = 200
 SEARCH_DEFAULT = 20
 SEARCH_MAX = 100
 ROWS_PER_SLICE = 250  # about 3.5 ms of work between two looks at the loop

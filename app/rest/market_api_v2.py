@@ -21,6 +21,7 @@ from app.rest.middleware import BodyLimit, Gate, SecurityHeaders
 from app.rest.operations import API, Operation, add_operations, install_openapi
 from app.rest.pages import create_pages_router
 from app.rest.services import Services
+from app.rest.stream_routes import StreamRoutes
 from app.rest.subscription_routes import SubscriptionRoutes
 from app.rest.watchlist_routes import WatchlistRoutes
 
@@ -43,6 +44,7 @@ def operations_of(services: Services) -> list[tuple[str, list[Operation]]]:
         ("Subscriptions", SubscriptionRoutes(services).operations()),
         ("Instruments", InstrumentRoutes(services).operations()),
         ("Admin", AdminRoutes(services).operations()),
+        ("Stream", StreamRoutes(services).operations()),
         ("Sign-in", SignInRoutes(services.authenticator).operations()),
     ]
 

@@ -6,7 +6,7 @@ Wrong types are refused (no text for a number, no number for a flag); fields nob
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -383,3 +383,22 @@ class Token(_Answer):
     token_type: str
     expires_in: int
     user_id: int
+
+
+class Me(_Answer):
+    user_id: int
+    name: str
+    role: str
+    expires_ms: int | None
+
+
+class TopicVerdict(_Answer):
+    asked: str
+    topic: str | None
+    code: str | None
+    detail: str | None
+    extra: dict[str, Any]
+
+
+class TopicVerdicts(_Answer):
+    topics: list[TopicVerdict]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from app.market.subscription_manager import SubscriptionManager
     from app.market.watchlist_manager import WatchlistManager
     from app.market.ws_manager import WebSocketManager
+    from app.stream.topics import Topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,12 @@ class ChainQuotes(Protocol):
     ) -> Mapping[str, object]: ...
 
 
+class AdmitTopic(Protocol):
+    """``stream.hub.Hub.admit``: the topic that a text names, or why that user may not watch it."""
+
+    def __call__(self, asked: object, user_id: int, *, is_admin: bool) -> Topic: ...
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Services:
     """The owners of state and what else the routes ask.
@@ -84,6 +91,7 @@ class Services:
     store: Store
     authenticator: Authenticator
     chain_quotes: ChainQuotes
+    admit_topic: AdmitTopic
     registry_admin: Callable[[], Mapping[str, object]]
     readiness: Callable[[], Readiness]
     connections: int = 5

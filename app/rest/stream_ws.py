@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -38,10 +38,20 @@ Send = Callable[[MutableMapping[str, Any]], Any]
 class Authentication(Protocol):
     """``rest.auth.Authenticator`` is one."""
 
-    def requires_token(self, scope: Mapping[str, Any]) -> bool: ...
-    def anonymous(self) -> Principal: ...
     async def principal_of(self, scope: Mapping[str, Any]) -> Principal: ...
     async def authenticate(self, token: str) -> Principal: ...
+
+
+class FarSide(Protocol):
+    """What a gateway asks the process that owns the feed; ``rest.feed_link.FarTopics`` is one."""
+
+    async def vet(self, caller: Principal, asked: Sequence[object]) -> None:
+        """Learn which topics the caller may watch, right before the hub is told of them."""
+        ...
+
+    async def until_away(self) -> TerminalError:
+        """Return when that process no longer answers: what was shown so far is no longer live."""
+        ...
 
 
 class BadMessage(TerminalError):
@@ -80,12 +90,18 @@ class StreamEndpoint:
     """The ASGI application; one for all connections."""
 
     def __init__(
-        self, hub: Hub, authentication: Authentication, clock: Clock, settings: StreamSettings | None = None
+        self,
+        hub: Hub,
+        authentication: Authentication,
+        clock: Clock,
+        settings: StreamSettings | None = None,
+        far: FarSide | None = None,
     ) -> None:
         self._hub = hub
         self._authentication = authentication
         self._clock = clock
         self._settings = settings or StreamSettings()
+        self._far = far
         self.stalled = 0  # clients cut off because they did not read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,18 +168,15 @@ class StreamEndpoint:
         watch.start()
         is_cancelled = False
         try:
-            async with asyncio.timeout(self._seconds_left(principal)), asyncio.TaskGroup() as halves:
-                writer = halves.create_task(self._write(line))
-                await self._read(client, receive)
-                writer.cancel()
+            await self._exchange(client, line, principal, receive)
         except* _Gone:
             pass
         except* asyncio.CancelledError:
             is_cancelled = not watch.has_cut  # raised below: from here it would leave as a group
             if watch.has_cut:
                 serving.uncancel()
-        except* TimeoutError:
-            await self._refuse(send, Unauthenticated("the token has expired"))
+        except* TerminalError as ended:
+            await self._refuse(send, ended.exceptions[0])
         except* OSError:
             pass  # the connection broke while a message was on its way out
         finally:
@@ -174,6 +187,17 @@ class StreamEndpoint:
                 structlog.get_logger().info("stream client cut off", reason="it stopped reading", user=client.user_id)
         if is_cancelled:
             raise asyncio.CancelledError
+
+    async def _exchange(self, client: Client, line: _Line, principal: Principal, receive: Receive) -> None:
+        try:
+            async with asyncio.timeout(self._seconds_left(principal)), asyncio.TaskGroup() as parts:
+                parts.create_task(self._write(line))
+                if self._far is not None:
+                    parts.create_task(_lose(self._far))
+                await self._read(client, principal, receive)
+                raise _Gone
+        except TimeoutError:
+            raise Unauthenticated("the token has expired") from None
 
     def _seconds_left(self, principal: Principal) -> float | None:
         if principal.expires_ms is None:
@@ -191,26 +215,30 @@ class StreamEndpoint:
                     line.since_s = None
             await news.wait()
 
-    async def _read(self, client: Client, receive: Receive) -> None:
+    async def _read(self, client: Client, principal: Principal, receive: Receive) -> None:
         allowance = _Allowance(self._clock, self._settings.ops_a_second, self._settings.ops_burst)
         refusals = 0
         while refusals < self._settings.refusals_max:
             event = await _next(receive)
             try:
                 allowance.spend()
-                await self._obey(client, _parse(event, self._settings))
+                principal = await self._obey(client, principal, _parse(event, self._settings))
                 refusals = 0
             except TerminalError as refused:
                 refusals += 1
                 self._hub.post(client, problem(refused.code, refused.detail, **refused.extra))
 
-    async def _obey(self, client: Client, message: Mapping[str, Any]) -> None:
+    async def _obey(self, client: Client, principal: Principal, message: Mapping[str, Any]) -> Principal:
+        """Do what the client asks; returns who it is from then on."""
         match message.get("op"):
             case "subscribe":
-                self._hub.subscribe(client, self._topics(message), message.get("max_rate_hz"))
+                topics = self._topics(message)
+                await self._vet(principal, topics)
+                self._hub.subscribe(client, topics, message.get("max_rate_hz"))
             case "unsubscribe":
                 self._hub.unsubscribe(client, self._topics(message))
             case "resume":
+                await self._vet(principal, [message.get("topic")])
                 self._hub.resume(client, message.get("topic"), message.get("seq"), message.get("max_rate_hz"))
             case "ping":
                 self._hub.post(client, text(type="pong", at_ms=self._clock.now_ms()))
@@ -218,9 +246,15 @@ class StreamEndpoint:
                 principal = await self._authenticate(message)
                 client.user_id, client.is_admin = principal.user_id, principal.is_admin
                 self._hub.post(client, text(type="authenticated", user_id=principal.user_id))
+                return principal
             case other:
                 named = other[:40] if isinstance(other, str) else "none"
                 raise UnknownOp(f"no such op: {named}; there are subscribe, unsubscribe, resume, ping and auth")
+        return principal
+
+    async def _vet(self, principal: Principal, topics: Sequence[object]) -> None:
+        if self._far is not None:
+            await self._far.vet(principal, topics)
 
     def _topics(self, message: Mapping[str, Any]) -> list[object]:
         topics = message.get("topics")
@@ -293,6 +327,10 @@ class _Allowance:
         if self.left < 1.0:
             raise RateLimited(f"at most {self.rate:g} messages a second")
         self.left -= 1.0
+
+
+async def _lose(far: FarSide) -> None:
+    raise await far.until_away()
 
 
 async def _next(receive: Receive) -> Mapping[str, Any]:

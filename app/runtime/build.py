@@ -268,6 +268,7 @@ def _build_services(
         store=store,
         authenticator=authenticator,
         chain_quotes=outbound.quotes,
+        admit_topic=outbound.hub.admit,
         registry_admin=lambda: _registry_admin(market.registry, status),
         readiness=lambda: Readiness(not status.waiting_for, tuple(status.waiting_for)),
         connections=0 if settings.feed_source == "off" else DHAN_LIMITS.connections,

@@ -33,5 +33,9 @@ class ShiftedClock:
     def now_ms(self) -> int:
         return int((self._epoch_s() + self.offset_s) * 1000)
 
+    def machine_ms(self) -> int:
+        """Epoch milliseconds UTC by the machine's own date, whatever day the service is on."""
+        return int(self._epoch_s() * 1000)
+
     def monotonic(self) -> float:
         return self._monotonic_s()

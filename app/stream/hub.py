@@ -259,14 +259,23 @@ class Hub:
 
     # -- topics of a client
 
-    def _allowed(self, client: Client, asked: object) -> Topic:
+    def admit(self, asked: object, user_id: int, *, is_admin: bool) -> Topic:
+        """The topic, if there is such a one and that user may watch it.
+
+        Raises:
+            TopicInvalid, Forbidden, InstrumentUnknown, ExpiryUnknown.
+        """
         topic = parse_topic(asked)
-        if topic.kind is Kind.WATCHLIST and not client.may_see(topic.user_id):
-            raise Forbidden(f"user {client.user_id} may not watch the list of user {topic.user_id}")
-        if topic.name not in client.topics and len(client.topics) >= self._settings.topics_max:
-            raise TooManyTopics(f"a client watches at most {self._settings.topics_max} topics")
+        if topic.kind is Kind.WATCHLIST and not (is_admin or topic.user_id == user_id):
+            raise Forbidden(f"user {user_id} may not watch the list of user {topic.user_id}")
         if topic.kind is not Kind.EVENTS:
             self._check(topic)
+        return topic
+
+    def _allowed(self, client: Client, asked: object) -> Topic:
+        topic = self.admit(asked, client.user_id, is_admin=client.is_admin)
+        if topic.name not in client.topics and len(client.topics) >= self._settings.topics_max:
+            raise TooManyTopics(f"a client watches at most {self._settings.topics_max} topics")
         return topic
 
     def _subscribe(self, client: Client, asked: object, hz: int) -> None:

@@ -225,3 +225,38 @@ def test_no_endpoint_runs_in_a_thread(world: World) -> None:
 
 async def test_loopback_without_a_token_reads_metrics(client: httpx.AsyncClient) -> None:
     assert (await client.get("/metrics")).status_code == 200
+
+
+async def test_a_caller_is_told_who_it_is_taken_for(locked: World) -> None:
+    user_id, headers = await locked.user("asha", Role.USER)
+    async with locked.client() as client:
+        told = (await client.get("/api/v2/auth/me", headers=headers)).json()
+    assert (told["user_id"], told["name"], told["role"]) == (user_id, "asha", "user")
+    assert told["expires_ms"] > locked.clock.now_ms()
+
+
+async def test_a_topic_is_judged_for_the_caller_as_a_subscribe_would_be(locked: World) -> None:
+    user_id, headers = await locked.user("asha", Role.USER)
+    asked = [
+        "chain:reliance:2026-02-26",
+        f"watchlist:{user_id}",
+        f"watchlist:{user_id + 1}",
+        "quotes:NOSUCH_EQ",
+        "chain:RELIANCE:01JAN2030",
+        "gossip:RELIANCE",
+        "events",
+    ]
+    async with locked.client() as client:
+        answer = await client.get("/api/v2/stream/topics", params=[("topic", text) for text in asked], headers=headers)
+        too_many = await client.get("/api/v2/stream/topics", params=[("topic", "events")] * 201, headers=headers)
+    told = {each["asked"]: each["code"] or each["topic"] for each in answer.json()["topics"]}
+    assert list(told.values()) == [
+        "chain:RELIANCE:26FEB2026",
+        f"watchlist:{user_id}",
+        "FORBIDDEN",
+        "INSTRUMENT_UNKNOWN",
+        "EXPIRY_UNKNOWN",
+        "TOPIC_INVALID",
+        "events",
+    ]
+    problem(too_many, 422, "INVALID_REQUEST")

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from app.bus.memory import MemoryBus
 from app.core.errors import StoreUnavailable
 from app.core.ids import InstrumentKey, InstrumentKind, Mode
 from app.core.packets import DepthLevel, Full, Packet, Quote, ltt_from_utc
@@ -42,6 +43,8 @@ from app.rest.status import StatusTeller
 from app.storage.memory_store import MemoryStore
 from app.stream.desk import Desk as ChainDesk
 from app.stream.face import Face
+from app.stream.hub import Hub
+from app.stream.opener import Opener
 from tests.api.support import IST, HandClock, cheap_passwords, client_of
 
 FULL_LIMITS = FeedLimits(5, 5000, 100)
@@ -195,6 +198,8 @@ async def running_world(
     states = StateReader(board, pool, subscriptions, calendar, clock)
     face = Face(board, states, clock)
     desk = ChainDesk(ChainView(registry, atm, board, calendar), face, clock)
+    status = StatusTeller(subscriptions, pool, states, board, clock)
+    opener = Opener(registry, atm, board, face, desk, watchlist=lambda user_id: {}, status=status.status)
     services = Services(
         clock=clock,
         calendar=calendar,
@@ -206,10 +211,11 @@ async def running_world(
         pool=pool,
         control=control,
         states=states,
-        status=StatusTeller(subscriptions, pool, states, board, clock),
+        status=status,
         store=store,
         authenticator=Authenticator(store, clock, "a secret", auth, passwords=cheap_passwords()),
         chain_quotes=DeskQuotes(desk, face, registry, clock),
+        admit_topic=Hub(MemoryBus(), clock, opener.check).admit,
         registry_admin=lambda: {**(registry.report.as_dict() if registry.report else {}), "last_refused": None},
         readiness=lambda: Readiness(True),
         versions={"service": "2.0.0"},
