@@ -15,7 +15,7 @@ from typing import Any
 
 import uvicorn
 
-from app.rest.stream_ws import cap_buffers
+from app.rest.stream_line import cap_buffers, transport_of
 from bench.crowd import HEADER_AT
 
 INTERVAL_S = 0.1
@@ -48,7 +48,7 @@ class Bare:
         assert scope["type"] == "websocket"
         await receive()
         await send({"type": "websocket.accept", "subprotocol": "bt.binary.v1"})
-        cap_buffers(send)
+        cap_buffers(transport_of(send))
         await receive()
         try:
             while True:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -19,20 +18,16 @@ import structlog
 from app.core.errors import RateLimited, TerminalError, Unauthenticated
 from app.ports.clock import Clock
 from app.rest.auth import Principal
+from app.rest.stream_line import Line, Outflow, Send, cap_buffers, outgoing, transport_of
 from app.stream.frames import problem, text
 from app.stream.hub import Client, Hub
 from app.stream.topics import Format
 
 BINARY_PROTOCOL = "bt.binary.v1"
 CLOSE_POLICY, CLOSE_TRY_LATER, CLOSE_UNAUTHENTICATED = 1008, 1013, 4401
-SEND_BUFFER_BYTES = 65_536
-UNSENT_BYTES = 16_384
-_LINUX_TCP_NOTSENT_LOWAT = 25
-_BRACE = ord("{")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Any]
-Send = Callable[[MutableMapping[str, Any]], Any]
 
 
 class Authentication(Protocol):
@@ -102,6 +97,7 @@ class StreamEndpoint:
         self._clock = clock
         self._settings = settings or StreamSettings()
         self._far = far
+        self._outflow = Outflow()
         self.stalled = 0  # clients cut off because they did not read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,7 +113,7 @@ class StreamEndpoint:
         except (_Gone, TimeoutError, TerminalError) as refused:
             await self._refuse(send, refused)
             return
-        cap_buffers(send)
+        cap_buffers(transport_of(send))
         await self._serve(principal, Format.BINARY if offered else Format.JSON, receive, send)
 
     # -- who
@@ -148,22 +144,22 @@ class StreamEndpoint:
             refused = Unauthenticated(f"no token within {self._settings.auth_s:g} s")
         assert isinstance(refused, TerminalError)
         with contextlib.suppress(OSError):
-            await send(_outgoing(problem(refused.code, refused.detail)))
+            await send(outgoing(problem(refused.code, refused.detail)))
             code = CLOSE_UNAUTHENTICATED if isinstance(refused, Unauthenticated) else CLOSE_TRY_LATER
             await send({"type": "websocket.close", "code": code, "reason": refused.code})
 
     # -- one connection
 
     async def _serve(self, principal: Principal, form: Format, receive: Receive, send: Send) -> None:
-        news = asyncio.Event()
+        line = Line(self._hub, self._clock, send, self._outflow)
         try:
-            client = self._hub.join(principal.user_id, principal.is_admin, form, news.set)
+            client = self._hub.join(principal.user_id, principal.is_admin, form, line.wake)
         except TerminalError as full:
             await self._refuse(send, full)
             return
+        line.client = client
         serving = asyncio.current_task()
         assert serving is not None
-        line = _Line(client, news, send)
         watch = _StallWatch(line, serving, self._clock, self._settings.stalled_s)
         watch.start()
         is_cancelled = False
@@ -188,32 +184,24 @@ class StreamEndpoint:
         if is_cancelled:
             raise asyncio.CancelledError
 
-    async def _exchange(self, client: Client, line: _Line, principal: Principal, receive: Receive) -> None:
+    async def _exchange(self, client: Client, line: Line, principal: Principal, receive: Receive) -> None:
         try:
             async with asyncio.timeout(self._seconds_left(principal)), asyncio.TaskGroup() as parts:
-                parts.create_task(self._write(line))
+                parts.create_task(line.run())
                 if self._far is not None:
                     parts.create_task(_lose(self._far))
                 await self._read(client, principal, receive)
+                line.flush()  # the last it is told
                 raise _Gone
         except TimeoutError:
             raise Unauthenticated("the token has expired") from None
+        finally:
+            line.close()  # before a closing frame goes out
 
     def _seconds_left(self, principal: Principal) -> float | None:
         if principal.expires_ms is None:
             return None
         return max(0.0, (principal.expires_ms - self._clock.now_ms()) / 1000.0)
-
-    async def _write(self, line: _Line) -> None:
-        client, news = line.client, line.news
-        while True:
-            news.clear()
-            while messages := self._hub.next_messages(client):
-                for message in messages:
-                    line.since_s = self._clock.monotonic()
-                    await line.send(_outgoing(message))
-                    line.since_s = None
-            await news.wait()
 
     async def _read(self, client: Client, principal: Principal, receive: Receive) -> None:
         allowance = _Allowance(self._clock, self._settings.ops_a_second, self._settings.ops_burst)
@@ -266,20 +254,10 @@ class StreamEndpoint:
 
 
 @dataclass(slots=True)
-class _Line:
-    """The writing half; ``since_s`` is when the message under way was handed to the transport."""
-
-    client: Client
-    news: asyncio.Event
-    send: Send
-    since_s: float | None = None
-
-
-@dataclass(slots=True)
 class _StallWatch:
     """Cuts a connection whose message under way does not move; one timer a connection, none a message."""
 
-    line: _Line
+    line: Line
     serving: asyncio.Task[Any]
     clock: Clock
     stalled_s: float
@@ -297,9 +275,8 @@ class _StallWatch:
         since_s = self.line.since_s
         if since_s is not None and self.clock.monotonic() - since_s >= self.stalled_s:
             self.has_cut = True
-            transport = transport_of(self.line.send)
-            if transport is not None:
-                transport.abort()  # a close frame would wait behind what it does not read
+            if self.line.transport is not None:
+                self.line.transport.abort()  # a close frame would wait behind what it does not read
             else:
                 self.serving.cancel()
             return
@@ -354,29 +331,3 @@ def _parse(event: Mapping[str, Any], settings: StreamSettings) -> Mapping[str, A
     if not isinstance(message, dict):
         raise BadMessage("a message is a JSON object")
     return message
-
-
-def _outgoing(message: bytes) -> dict[str, Any]:
-    """Packed frames begin with their version, JSON with a brace."""
-    if message[0] == _BRACE:
-        return {"type": "websocket.send", "text": message.decode()}
-    return {"type": "websocket.send", "bytes": message}
-
-
-def transport_of(send: Send) -> asyncio.Transport | None:
-    """The transport below an ASGI server's ``send``, where it can be reached: uvicorn's is a method of its protocol."""
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
-    return transport if isinstance(transport, asyncio.Transport) or hasattr(transport, "abort") else None
-
-
-def cap_buffers(send: Send) -> None:
-    """Keep what lies unsent between us and a client small: an uncapped kernel buffers half a minute of stale prices."""
-    transport = transport_of(send)
-    raw = transport.get_extra_info("socket") if transport is not None else None
-    if transport is None or raw is None:
-        return
-    with contextlib.suppress(OSError, AttributeError):
-        transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES // 2)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        option = getattr(socket, "TCP_NOTSENT_LOWAT", _LINUX_TCP_NOTSENT_LOWAT)
-        raw.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)

@@ -1,4 +1,7 @@
-"""The stream over a real server and a real WebSocket client: protocol, rights, hostile input, clients that stall."""
+"""The stream over a real server and a real WebSocket client: protocol, rights, hostile input, clients that stall.
+
+Over both ways out: frames written into the server's transport, and ASGI messages where the transport is out of reach.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Any
 
@@ -45,13 +49,14 @@ class WallClock:
 class Service:
     """One uvicorn with the stream in it, on a free port."""
 
-    def __init__(self, mode: AuthMode = "auto", **settings: Any) -> None:
+    def __init__(self, mode: AuthMode = "auto", *, hides_transport: bool = False, **settings: Any) -> None:
         self.world = World(clock=WallClock())
         self.store = MemoryStore(self.world.clock)
         self.authenticator = Authenticator(self.store, self.world.clock, "x" * 40, mode)
         self.endpoint = StreamEndpoint(
             self.world.hub, self.authenticator, self.world.clock, StreamSettings(**settings)
         )  # fmt: skip
+        self.served = BehindWrapper(self.endpoint) if hides_transport else self.endpoint
         self.port = 0
 
     @property
@@ -65,9 +70,10 @@ class Service:
         self.world.books.subscribe(RELIANCE)
         self.world.tick(RELIANCE, 2641.5)
         listening = socket.create_server(("127.0.0.1", 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # where the stream cannot cap it
         self.port = listening.getsockname()[1]
         whole = Terminal()
-        whole.router.routes.append(WebSocketRoute("/api/v2/stream", self.endpoint))
+        whole.router.routes.append(WebSocketRoute("/api/v2/stream", self.served))
         config = uvicorn.Config(
             whole, lifespan="off", log_level="critical", ws_per_message_deflate=False, ws_ping_interval=None
         )
@@ -95,9 +101,25 @@ class Service:
         return self.authenticator.issue(user).access_token
 
 
-@pytest.fixture
-async def service() -> AsyncIterator[Service]:
-    async with Service() as started:
+class BehindWrapper:
+    """As under a server, or a middleware, whose ``send`` tells nothing of its transport."""
+
+    def __init__(self, app: StreamEndpoint) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_on(message: Any) -> None:
+            await send(message)
+
+        await self._app(scope, receive, send_on)
+
+
+BOTH_WAYS = pytest.mark.parametrize("hides_transport", [False, True], ids=["transport", "asgi"])
+
+
+@pytest.fixture(params=[False, True], ids=["transport", "asgi"])
+async def service(request: pytest.FixtureRequest) -> AsyncIterator[Service]:
+    async with Service(hides_transport=request.param) as started:
         yield started
 
 
@@ -273,28 +295,60 @@ async def test_notices_come_as_events(service: Service) -> None:
         }  # fmt: skip
 
 
-async def test_client_that_stops_reading_is_cut_off_and_nobody_else_notices() -> None:
-    async with Service(stalled_s=1.0) as service:
+@BOTH_WAYS
+async def test_client_that_stops_reading_is_cut_off_and_nobody_else_notices(hides_transport: bool) -> None:
+    async with Service(hides_transport=hides_transport, stalled_s=1.0) as service, AsyncExitStack() as stack:
         world = service.world
         legs = [world.leg(24_000 + 50 * place) for place in range(40)]
         world.books.subscribe(*legs)
-        async with connect(service.url, max_queue=1) as stalled, connect(service.url) as quick:
-            for client in (stalled, quick):
-                await say(client, op="subscribe", topics=[CHAIN], max_rate_hz=10)
-            stalled.transport.pause_reading()
-            mirror, rounds = Mirror(), 0
-            deadline = time.monotonic() + 20
-            while service.endpoint.stalled == 0 and time.monotonic() < deadline:
-                for leg in legs:
-                    world.tick(leg, 100.0 + rounds / 10 % 50, oi=1_000 + rounds)
-                mirror.take(await hear(quick))
-                rounds += 1
-            assert service.endpoint.stalled == 1
-            assert world.hub.clients == 1
-            for _ in range(3):
-                world.tick(legs[0], 300.0 + _)
-                mirror.take(await hear(quick))
-            stalled.transport.abort()
+        stalled, *quick = [await stack.enter_async_context(connect(service.url, max_queue=1)) for _ in range(4)]
+        for client in (stalled, *quick):
+            await say(client, op="subscribe", topics=[CHAIN], max_rate_hz=10)
+        stalled.transport.pause_reading()
+        mirrors, rounds = [Mirror() for _ in quick], 0
+        deadline = time.monotonic() + 20
+        while service.endpoint.stalled == 0 and time.monotonic() < deadline:
+            for leg in legs:
+                world.tick(leg, 100.0 + rounds / 10 % 50, oi=1_000 + rounds)
+            for client, mirror in zip(quick, mirrors, strict=True):
+                mirror.take(await hear(client))
+            rounds += 1
+        assert service.endpoint.stalled == 1
+        assert world.hub.clients == len(quick)
+        for _ in range(3):
+            world.tick(legs[0], 300.0 + _)
+            for client, mirror in zip(quick, mirrors, strict=True):
+                mirror.take(await hear(client))
+        assert len({mirror.seq for mirror in mirrors}) == 1
+        stalled.transport.abort()
+
+
+@BOTH_WAYS
+async def test_a_slow_reader_gets_every_topic_and_the_newest_of_each(hides_transport: bool) -> None:
+    """The busy chain fills the connection; the quote and the status beside it are not left behind."""
+    async with Service(hides_transport=hides_transport) as service, connect(service.url, max_queue=1) as client:
+        world = service.world
+        legs = [world.leg(24_000 + 50 * place, side) for place in range(40) for side in ("CE", "PE")]
+        world.books.subscribe(*legs)
+        await say(client, op="subscribe", topics=[CHAIN, QUOTE, "status"], max_rate_hz=10)
+        ltps: list[float] = []
+        statuses, chains = set(), 0
+        async with asyncio.timeout(30):
+            while len(ltps) < 8 or len(statuses) < 4:
+                for place, leg in enumerate(legs):
+                    world.tick(leg, 100.0 + (chains + place) % 50, oi=1_000 + chains)
+                world.tick(RELIANCE, 2_700.0 + chains)
+                world.status = {"chains": chains}
+                message = await hear(client)
+                if message["topic"] == QUOTE:
+                    ltps.append(message["data"]["rows"]["RELIANCE_EQ"].get("ltp", 0.0))
+                elif message["topic"] == "status":
+                    statuses.add(message["data"].get("chains"))
+                else:
+                    chains += 1
+                    await asyncio.sleep(0.05)
+        told = [ltp for ltp in ltps if ltp]  # a delta without one tells of a change of state or age
+        assert told == sorted(told)
 
 
 async def test_clients_that_vanish_leave_nothing_behind(service: Service) -> None:

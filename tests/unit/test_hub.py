@@ -135,6 +135,23 @@ async def test_reader_that_fell_behind_gets_one_snapshot_and_goes_on(world: Worl
     assert [(m["type"], m["seq"]) for m in slow.read()] == [("delta", newest["seq"] + 1)]
 
 
+async def test_a_busy_topic_does_not_starve_the_others_of_a_slow_reader(world: World) -> None:
+    """One message a round is all it takes, and each of three topics has news in every round."""
+    world.books.subscribe(*(world.leg(25_000 + 50 * place) for place in range(20)))
+    reader = world.join()
+    reader.watch("chain:NIFTY:26FEB2026", QUOTE, "depth:RELIANCE_EQ")
+    heard = []
+    for place in range(30):
+        world.tick(RELIANCE, 2601.0 + place)
+        for leg in range(20):
+            world.tick(world.leg(25_000 + 50 * leg), 100.0 + place)
+        world.round()
+        heard += [message["topic"] for message in reader.read(1)]
+    assert {topic: heard.count(topic) for topic in set(heard)} == {
+        "chain:NIFTY:26FEB2026": 10, QUOTE: 10, "depth:RELIANCE_EQ": 10,
+    }  # fmt: skip
+
+
 async def test_resume_gives_the_missing_steps(world: World) -> None:
     first = world.join()
     first.watch(QUOTE)
