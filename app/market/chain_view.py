@@ -49,6 +49,17 @@ class ChainLegs:
         return tuple(leg for pair in zip(self.ce, self.pe, strict=True) for leg in pair if leg is not None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """The legs last cut, and from what."""
+
+    revision: int
+    ladder: LadderLike
+    lo: int
+    hi: int
+    legs: ChainLegs
+
+
 class ChainView:
     """Cuts the legs of a chain: the subscribed window where there is one, else a window around spot.
 
@@ -61,6 +72,7 @@ class ChainView:
         self._prices = prices
         self._calendar = calendar
         self._shown: dict[ChainId, CachedWindow] = {}
+        self._cuts: dict[ChainId, _Cut] = {}
 
     @property
     def revision(self) -> tuple[int, int]:
@@ -68,19 +80,31 @@ class ChainView:
         return self._engine.revision, self._listing.revision
 
     def legs(self, chain: ChainId) -> ChainLegs:
-        """The legs as of now.
+        """The legs as of now; the same object until they become others. Remembered until :meth:`forget`.
 
         Raises:
             InstrumentUnknown, ExpiryUnknown: no such chain is listed.
         """
-        underlying = self._listing.spot_of(chain.symbol, chain.expiry, str(chain.exchange))
+        held, revision = self._cuts.get(chain), self._listing.revision
+        if held is not None and held.revision == revision:
+            underlying = held.legs.underlying
+        else:
+            held, underlying = None, self._listing.spot_of(chain.symbol, chain.expiry, str(chain.exchange))
+        ladder, lo, hi = self._bounds(chain, underlying)
+        if held is None or held.ladder is not ladder or (held.lo, held.hi) != (lo, hi):
+            legs = self._legs(chain, ladder, lo, hi, underlying)
+            held = self._cuts[chain] = _Cut(revision, ladder, lo, hi, legs)
+        return held.legs
+
+    def _bounds(self, chain: ChainId, underlying: Instrument | None) -> tuple[LadderLike, int, int]:
         spot = self._prices.last_price(underlying.key) if underlying else None
         window = self._engine.window(chain) or self._around(chain, spot)
         if window is not None:
-            ladder, lo, hi = window.ladder, window.window.lo, window.window.hi
-        else:
-            ladder = self._listing.ladder(chain.symbol, chain.expiry, str(chain.exchange))
-            lo, hi = 0, len(ladder.strikes)
+            return window.ladder, window.window.lo, window.window.hi
+        ladder = self._listing.ladder(chain.symbol, chain.expiry, str(chain.exchange))
+        return ladder, 0, len(ladder.strikes)
+
+    def _legs(self, chain: ChainId, ladder: LadderLike, lo: int, hi: int, underlying: Instrument | None) -> ChainLegs:
         futures = self._listing.futures(chain.symbol, str(chain.exchange))
         return ChainLegs(
             chain=chain,
@@ -95,6 +119,7 @@ class ChainView:
     def forget(self, chain: ChainId) -> None:
         """Nobody looks at it any more."""
         self._shown.pop(chain, None)
+        self._cuts.pop(chain, None)
 
     def _around(self, chain: ChainId, spot: float | None) -> CachedWindow | None:
         held = self._shown.get(chain)
