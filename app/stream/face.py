@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from app.stream.frames import Floats
 
 Rows = npt.NDArray[np.intp]
 _FIRST_ROWS = 4_096
+ROWS_A_STEP = 512  # about 2 ms
 
 
 class Face:
@@ -78,20 +79,27 @@ class Face:
             self._instruments[row] = None
             self._free.append(row)
 
-    def refresh(self, dirty: Slots, *, look_over: bool) -> None:
-        """Bring rows up to date: those of dirty slots, or every one, since silence changes state and age too."""
+    def refresh(self, dirty: Slots, *, look_over: bool) -> Iterator[None]:
+        """Bring rows up to date, some in a step: those of dirty slots, or every one, since silence changes state and
+        age too.
+        """
         self.round += 1
         rows = self._row_at[dirty]
         rows = rows[rows >= 0]
         if self._seen_slots != self._prices.revision:
             self._seen_slots = self._prices.revision
             rows = np.union1d(rows, self._place(self._used()))
-        if look_over or self._seen_wishes != self._reader.wishes_revision:
+        is_judged = look_over or self._seen_wishes != self._reader.wishes_revision
+        if is_judged:
             self._seen_wishes = self._reader.wishes_revision
             rows = self._used()
-            self._judge(rows)
-        if rows.size:
-            self._fill(rows)
+        for start in range(0, len(rows), ROWS_A_STEP):
+            part = rows[start : start + ROWS_A_STEP]
+            part = part[self._uses[part] > 0]  # others may have been released between two steps
+            if is_judged:
+                self._judge(part)
+            self._fill(part)
+            yield
 
     def put_greeks(self, rows: Rows, greeks: Floats) -> None:
         """Write iv, delta, gamma, theta and vega of rows; -1 among them is passed over."""
