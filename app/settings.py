@@ -96,6 +96,9 @@ class Settings(BaseSettings):
 
     bt_linger_s: float = Field(default=30.0, ge=0, le=3600)
     bt_watchdog_s: float = Field(default=15.0, gt=0, le=600)
+    bt_hand_over_s: float = Field(default=15.0, gt=0, le=3600)
+    bt_ask_again_s: float = Field(default=60.0, ge=5, le=3600)
+    bt_ask_again_max_s: float = Field(default=1800.0, ge=5, le=86_400)
     bt_publish_interval_ms: int = Field(default=100, ge=20, le=1000)
     bt_stalled_client_s: float = Field(default=30.0, gt=0, le=600)
     bt_audit_days: int = Field(default=90, ge=1, le=3650)

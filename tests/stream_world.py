@@ -155,6 +155,7 @@ class Books:
         self.evicted: set[InstrumentKey] = set()
         self.sent_ms = np.zeros(prices.slots, dtype=np.int64)
         self.slot_lost_ms = np.zeros(prices.slots, dtype=np.int64)
+        self.asked_ms, self.repeats = self.sent_ms, np.zeros(prices.slots, dtype=np.int64)
         self._prices = prices
         self._clock = clock
 

@@ -7,8 +7,9 @@ change, so that nothing ever rescans 25,000 keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,6 +21,14 @@ from app.market.reconcile import Command, difference, level, next_command, place
 from app.ports.feed import NO_SOCKET, FeedLimits, TickBuffers
 
 MOVE_TIMEOUT_MS = 5_000  # a silent instrument sends nothing on its new socket: the move is completed without proof
+
+
+class Precedence(IntEnum):
+    """Whose keys keep a place while sockets are short of room; the lowest first (contract, rule 5.5)."""
+
+    ALWAYS_ON = 0
+    ON_SCREEN = 1
+    OTHER = 2
 
 
 class Board(Protocol):
@@ -52,6 +61,7 @@ class Line:
     carried: dict[InstrumentKey, Mode] = field(default_factory=dict)
     adds: dict[InstrumentKey, Mode] = field(default_factory=dict)
     drops: dict[InstrumentKey, Mode] = field(default_factory=dict)
+    again: dict[InstrumentKey, Mode] = field(default_factory=dict)  # carried without a packet: to be asked for again
     ghosts: set[InstrumentKey] = field(default_factory=set)  # unsubscribed, though Dhan may go on sending them
 
     @property
@@ -62,8 +72,9 @@ class Line:
 class CarriedBook:
     """OWNS homes, carried keys, moves and when each slot was sent.
 
-    ``sent_ms[slot]`` is when the key was subscribed on its socket, 0 while it is not on the wire;
-    ``slot_lost_ms[slot]`` when a connection that carried it was last cut; ``lost_ms[index]`` the same per connection.
+    ``sent_ms[slot]`` is when the key was subscribed on its socket, 0 while it is not on the wire; ``asked_ms[slot]``
+    when it was last asked for there, ``repeats[slot]`` how often since the first time; ``slot_lost_ms[slot]`` when a
+    connection that carried it was last cut; ``lost_ms[index]`` the same per connection.
     """
 
     def __init__(self, board: Board, limits: FeedLimits, now_ms: Callable[[], int]) -> None:
@@ -74,24 +85,29 @@ class CarriedBook:
         self.lines = tuple(Line(index) for index in range(limits.connections))
         self.open_to = set(range(limits.connections))  # connections that may be given keys
         self.sent_ms: npt.NDArray[np.int64] = np.zeros(self._buffers.slots, dtype=np.int64)
+        self.asked_ms: npt.NDArray[np.int64] = np.zeros(self._buffers.slots, dtype=np.int64)
+        self.repeats: npt.NDArray[np.int64] = np.zeros(self._buffers.slots, dtype=np.int64)
         self.slot_lost_ms: npt.NDArray[np.int64] = np.zeros(self._buffers.slots, dtype=np.int64)
+        self.segments: npt.NDArray[np.uint8] = np.zeros(self._buffers.slots, dtype=np.uint8)
         self.lost_ms = [0] * limits.connections
+        self.asked_again = 0  # instruments asked for more than once, since the start
         self.moves: dict[InstrumentKey, Move] = {}
         self.rehomed: set[InstrumentKey] = set()  # keys whose stored socket number is out of date
         self._instruments: dict[InstrumentKey, Instrument] = {}
+        self._key_at: dict[int, InstrumentKey] = {}
         self._home: dict[InstrumentKey, int] = {}
         self._unplaced: dict[InstrumentKey, None] = {}
         self._held: dict[InstrumentKey, int] = {}  # waits until another socket has let go of the key
-        self._is_vital: Callable[[InstrumentKey], bool] = lambda key: False
+        self._precedence: Callable[[InstrumentKey], Precedence] = lambda key: Precedence.OTHER
         self._wake: Callable[[int], None] = lambda index: None
 
     def on_work(self, wake: Callable[[int], None]) -> None:
         """``wake(index)`` is called when a line has something new to send."""
         self._wake = wake
 
-    def vital_first(self, is_vital: Callable[[InstrumentKey], bool]) -> None:
-        """Keys that keep their place when sockets are short of room."""
-        self._is_vital = is_vital
+    def rank_by(self, precedence: Callable[[InstrumentKey], Precedence]) -> None:
+        """Which keys keep their place when sockets are short of room."""
+        self._precedence = precedence
 
     def __len__(self) -> int:
         return len(self._instruments)
@@ -107,6 +123,10 @@ class CarriedBook:
         """The connection that the key belongs to (0-based)."""
         return self._home.get(key)
 
+    def key_at(self, slot: int) -> InstrumentKey:
+        """The key that has the slot."""
+        return self._key_at[slot]
+
     def is_carried(self, key: InstrumentKey) -> bool:
         home = self._home.get(key)
         return home is not None and (key in self.lines[home].carried or key in self.moves)
@@ -120,6 +140,8 @@ class CarriedBook:
         assert key not in self._instruments, f"{key} has a place already"
         slot = self._board.track(instrument)
         self.sent_ms[slot] = self.slot_lost_ms[slot] = 0
+        self.segments[slot] = int(key.segment)
+        self._key_at[slot] = key
         self._instruments[key] = instrument
         return self._settle_down(key)
 
@@ -127,6 +149,7 @@ class CarriedBook:
         """Take the key off the wire and free its slot; what still comes for it is dropped by the decoder."""
         slot = self._board.slot(key)
         if slot is not None:
+            del self._key_at[slot]
             self.sent_ms[slot] = self.slot_lost_ms[slot] = 0
             self._buffers.socket_of[slot] = self._buffers.moving_to[slot] = NO_SOCKET
         self._board.untrack(key)
@@ -144,8 +167,7 @@ class CarriedBook:
             if self._buffers.socket_of[slot] == move.target or now - move.sent_ms >= MOVE_TIMEOUT_MS:
                 self._finish(move, slot)
         if self._unplaced and place(self.loads(), self.open_to, self._limits.instruments_per_connection) is not None:
-            waiting = sorted(self._unplaced, key=lambda key: not self._is_vital(key))
-            for key in waiting:
+            for key in sorted(self._unplaced, key=self._precedence):
                 del self._unplaced[key]
                 if self._settle_down(key) is None:
                     break
@@ -159,10 +181,8 @@ class CarriedBook:
         line = self.lines[index]
         if not line.is_open:
             return None
-        limits = self._limits
-        command = next_command(
-            len(line.carried), line.adds, line.drops, limits.instruments_per_connection, limits.instruments_per_message
-        )
+        room, batch = self._limits.instruments_per_connection, self._limits.instruments_per_message
+        command = next_command(len(line.carried), line.adds, line.drops, room, batch, line.again)
         if command is None:
             return None
         if command.subscribe:
@@ -184,6 +204,14 @@ class CarriedBook:
             self._let_go(key)
         if line.adds:
             self._wake(index)
+
+    def ask_again(self, index: int, keys: Iterable[InstrumentKey]) -> None:
+        """Say once more what was sent there, for keys of which nothing has come; those on the move are left alone."""
+        line = self.lines[index]
+        for key in keys:
+            if key in line.carried and key not in line.drops and key not in self.moves:
+                line.again[key] = line.carried[key]
+        self._wake(index)
 
     def opened(self, index: int) -> None:
         """A fresh socket: it carries nothing, everything at home here is to be sent."""
@@ -208,6 +236,7 @@ class CarriedBook:
         carried, line.carried = line.carried, {}
         line.adds.clear()
         line.drops.clear()
+        line.again.clear()
         line.ghosts.clear()
         for key in carried:
             if key in self._instruments and self._home.get(key) == index:
@@ -216,18 +245,19 @@ class CarriedBook:
                 self.sent_ms[slot] = 0
             self._let_go(key)
 
-    def bar(self, index: int) -> None:
-        """Take a connection out of use: its keys find new homes where there is room, vital ones first."""
-        self.open_to.discard(index)
-        self.lost(index)
-        line = self.lines[index]
-        homeless = sorted(line.homes, key=lambda key: not self._is_vital(key))
-        line.homes.clear()
+    def bar(self, *indices: int) -> None:
+        """Take connections out of use: their keys find new homes where there is room, by precedence."""
+        self.open_to.difference_update(indices)
+        homeless: list[InstrumentKey] = []
+        for index in indices:
+            self.lost(index)
+            homeless += self.lines[index].homes
+            self.lines[index].homes.clear()
         evictable = self._evictable()
-        for key in homeless:
+        for key in sorted(homeless, key=self._precedence):
             self._home.pop(key)
             self._held.pop(key, None)
-            if self._settle_down(key) is None and self._is_vital(key):
+            if self._settle_down(key) is None:
                 self._displace(evictable, key)
             self.rehomed.add(key)
 
@@ -284,6 +314,7 @@ class CarriedBook:
 
     def _drop_from(self, line: Line, key: InstrumentKey) -> None:
         line.adds.pop(key, None)
+        line.again.pop(key, None)
         mode = line.carried.get(key)
         if mode is not None:
             line.drops[key] = mode
@@ -303,6 +334,9 @@ class CarriedBook:
     def _mark_sent(self, line: Line, command: Command) -> None:
         now = self._now_ms()
         for key in command.keys:
+            if line.again.pop(key, None) is not None:
+                self._mark_repeated(self._slot(key))
+                continue
             line.carried[key] = line.adds.pop(key)
             line.ghosts.discard(key)
             move = self.moves.get(key)
@@ -316,7 +350,16 @@ class CarriedBook:
         slot = self._slot(key)
         self._buffers.socket_of[slot] = index
         self._buffers.moving_to[slot] = NO_SOCKET
-        self.sent_ms[slot] = self._now_ms()
+        self._mark_sent_at(slot, self._now_ms())
+
+    def _mark_sent_at(self, slot: int, sent_ms: int) -> None:
+        self.sent_ms[slot] = self.asked_ms[slot] = sent_ms
+        self.repeats[slot] = 0
+
+    def _mark_repeated(self, slot: int) -> None:
+        self.asked_ms[slot] = self._now_ms()
+        self.repeats[slot] += 1
+        self.asked_again += 1
 
     def _start_move(self, key: InstrumentKey, source: Line, target: Line) -> Move:
         move = Move(key, self._instruments[key].token, source.index, target.index)
@@ -336,7 +379,7 @@ class CarriedBook:
         del self.moves[move.key]
         self._buffers.socket_of[slot] = move.target
         self._buffers.moving_to[slot] = NO_SOCKET
-        self.sent_ms[slot] = move.sent_ms
+        self._mark_sent_at(slot, move.sent_ms)
         self._drop_from(self.lines[move.source], move.key)
 
     def _cut_short(self, move: Move, lost_index: int) -> None:
@@ -348,7 +391,7 @@ class CarriedBook:
             self._go_back(move)
         elif move.sent_ms:
             self._buffers.socket_of[slot] = move.target
-            self.sent_ms[slot] = move.sent_ms
+            self._mark_sent_at(slot, move.sent_ms)
         else:
             self.sent_ms[slot] = 0
             self.slot_lost_ms[slot] = self.lost_ms[lost_index]
@@ -365,14 +408,13 @@ class CarriedBook:
             self._drop_from(source, move.key)
 
     def _evictable(self) -> Iterator[InstrumentKey]:
-        """Keys that may lose their place to a vital one, those that came last first."""
-        for line in self.lines:
-            if line.index in self.open_to:
-                yield from [key for key in reversed(line.homes) if not self._is_vital(key) and key not in self.moves]
+        """Keys that may lose their place, those of the least precedence first, of these the last to come."""
+        homes = [key for line in self.lines if line.index in self.open_to for key in reversed(line.homes)]
+        yield from sorted((key for key in homes if key not in self.moves), key=self._precedence, reverse=True)
 
     def _displace(self, evictable: Iterator[InstrumentKey], key: InstrumentKey) -> None:
         victim = next(evictable, None)
-        if victim is None:
+        if victim is None or self._precedence(victim) <= self._precedence(key):
             return
         index = self._home[victim]
         self._leave_home(victim)

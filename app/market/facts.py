@@ -30,10 +30,15 @@ class Wishes(Protocol):
 
 
 class Wires(Protocol):
-    """What the connections carry, per slot: when it was sent, and when a connection that carried it was last lost."""
+    """What the connections carry, per slot: when it was sent, when last asked for again and how often, and when a
+    connection that carried it was last lost."""
 
     @property
     def sent_ms(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def asked_ms(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def repeats(self) -> npt.NDArray[np.int64]: ...
     @property
     def slot_lost_ms(self) -> npt.NDArray[np.int64]: ...
 
@@ -139,7 +144,8 @@ class StateReader:
         slot = self._prices.slot(instrument.key)
         socket = self._prices.buffers.socket_of[slot] if slot is not None else NO_SOCKET
         number = None if socket == NO_SOCKET else socket + 1
-        return why(self.read([instrument]), socket=number, tell_time=self._time_teller(), note=note)
+        again = (0, 0) if slot is None else (int(self._wires.repeats[slot]), int(self._wires.asked_ms[slot]))
+        return why(self.read([instrument]), socket=number, tell_time=self._time_teller(), again=again, note=note)
 
     def _time_teller(self) -> Callable[[int], str]:
         zone, now = self._calendar.zone, self._clock.now()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -17,7 +17,7 @@ from app.core.backoff import Backoff
 from app.market.carried import CarriedBook
 from app.market.events import Event, Notify
 from app.market.feed_gauge import FeedGauge
-from app.market.pool_policy import STATE_AFTER, Doubling, LineState, PoolPolicy
+from app.market.pool_policy import LONG_ABSENCES, STATE_AFTER, Doubling, LineState, PoolPolicy
 from app.market.watchdog import Watchdog
 from app.ports.clock import Clock
 from app.ports.feed import Feed, FeedClosed, FeedConnection, Retry
@@ -58,6 +58,8 @@ class LineHealth:
     recycle_reason: str = ""
     is_planned: bool = False  # the recycling under way is housekeeping, not a failure
     generation: int = 0  # of the credentials it connected with
+    since_s: float = 0.0  # monotonic: when it last came up or went away
+    is_empty: bool = False  # came up with nothing to carry: it is due its share
 
 
 class FeedPool:
@@ -122,6 +124,7 @@ class FeedPool:
             return
         async with asyncio.TaskGroup() as group:
             for line in self.lines:
+                line.since_s = self._clock.monotonic()
                 group.create_task(self._keep_up(line, self._feed))
             group.create_task(self._watch())
 
@@ -154,7 +157,9 @@ class FeedPool:
         line.connected_at, line.connected_ms = self._clock.now(), self._clock.now_ms()
         started = self._clock.monotonic()
         self._watchdog.connected(line.index, line.connected_ms)
+        line.since_s, line.is_empty = started, not self._book.lines[line.index].homes
         self._book.opened(line.index)
+        self._book.unbar(line.index)
         self._set_state(line, LineState.UP)
         try:
             async with asyncio.TaskGroup() as group:
@@ -168,6 +173,7 @@ class FeedPool:
                     helper.cancel()
         finally:
             self._book.lost(line.index)
+            line.since_s = self._clock.monotonic()
             await connection.close()
         self._was_up_for(line, self._clock.monotonic() - started)
         return FeedClosed(line.recycle_reason) if line.recycle.is_set() else closed
@@ -211,13 +217,15 @@ class FeedPool:
             return
         line.last_error = closed.reason if closed.code is None else f"{closed.reason} ({closed.code})"
         self._set_state(line, STATE_AFTER[closed.retry], closed.reason)
+        if closed.retry in LONG_ABSENCES:
+            self._hand_over([line.index])
         match closed.retry:
             case Retry.BACKOFF:
                 await asyncio.sleep(line.backoff.next_delay_s(closed.min_delay_s))
             case Retry.SLOWLY:
                 await asyncio.sleep(line.backoff.next_delay_s(max(self._policy.slowly_s, closed.min_delay_s)))
             case Retry.FEWER_SOCKETS:
-                await self._stand_aside(line, closed.min_delay_s)
+                await asyncio.sleep(line.backoff.next_delay_s(max(self._fewer.next_s(), closed.min_delay_s)))
             case Retry.RATE_LIMITED:
                 self._note_rate_limit(closed.min_delay_s)
             case Retry.NEW_TOKEN:
@@ -225,12 +233,10 @@ class FeedPool:
             case Retry.STOP:
                 await self._renewed.wait()
 
-    async def _stand_aside(self, line: LineHealth, min_delay_s: float) -> None:
-        """One socket fewer for a while; the last one only waits, so that its keys keep a home."""
-        if len(self._book.open_to) > 1:
-            self._book.bar(line.index)
-        await asyncio.sleep(line.backoff.next_delay_s(max(self._fewer.next_s(), min_delay_s)))
-        self._book.unbar(line.index)
+    def _hand_over(self, away: Collection[int]) -> None:
+        """Give what connections that are away carried to the others; where none is up it may as well stay."""
+        if away and any(self._book.lines[index].is_open for index in self._book.open_to.difference(away)):
+            self._book.bar(*away)
 
     def _note_rate_limit(self, min_delay_s: float) -> None:
         # The limit is the account's: of five refusals at once only the first counts.
@@ -273,14 +279,25 @@ class FeedPool:
         while True:
             await asyncio.sleep(WATCH_S)
             self._gauge.look()
+            now_s = self._clock.monotonic()
             up = [line.index for line in self.lines if line.state is LineState.UP]
             for verdict in self._watchdog.look(up, self._clock.now()):
                 self.recycle(verdict.index, verdict.reason, is_planned=verdict.is_planned)
+            for index, keys in self._watchdog.unheard(up, self._clock.now_ms()):
+                self._book.ask_again(index, keys)
+            self._hand_over_overdue(now_s)
             self._book.settle()
-            if self._is_lopsided(up):
-                self._book.rebalance()
+            self._fill_empty(now_s)
 
-    def _is_lopsided(self, up: list[int]) -> bool:
-        """A connection came back with next to nothing to carry."""
-        loads = [self._book.loads()[index] for index in up]
-        return len(loads) > 1 and min(loads) == 0 and max(loads) > len(loads)
+    def _hand_over_overdue(self, now_s: float) -> None:
+        overdue_s = now_s - self._policy.hand_over_s
+        away = [line for line in self.lines if line.index in self._book.open_to and line.state is not LineState.UP]
+        self._hand_over([line.index for line in away if line.since_s <= overdue_s])
+
+    def _fill_empty(self, now_s: float) -> None:
+        """Give connections that came back with nothing to carry their share, once they have proved to last."""
+        proved_s = now_s - self._policy.level_after_s
+        if any(line.is_empty and line.state is LineState.UP and line.since_s <= proved_s for line in self.lines):
+            for line in self.lines:
+                line.is_empty = False
+            self._book.rebalance()

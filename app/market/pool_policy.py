@@ -33,6 +33,10 @@ STATE_AFTER: Mapping[Retry, LineState] = {
 }
 
 
+# Refusals that are known to last: what they keep away is handed over at once.
+LONG_ABSENCES = frozenset({Retry.FEWER_SOCKETS, Retry.SLOWLY, Retry.RATE_LIMITED, Retry.STOP})
+
+
 @dataclass(frozen=True, slots=True)
 class PoolPolicy:
     """Every waiting time of the pool, in seconds, and its other limits."""
@@ -54,6 +58,10 @@ class PoolPolicy:
     ghost_grace_s: float = 3.0  # packets still under way after an unsubscribe
     ghost_recycle_gap_s: float = 300.0
     quiet_s: float = 5.0
+    hand_over_s: float = 15.0  # a connection away for longer gives its instruments to the others
+    level_after_s: float = 5.0  # how long it must be back before instruments that are live elsewhere move to it
+    ask_again_s: float = 60.0  # an instrument without a packet since it was sent is asked for again, then five times
+    ask_again_cap_s: float = 1800.0  # as late each time, up to this
 
 
 @dataclass(slots=True)

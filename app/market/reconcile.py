@@ -88,14 +88,18 @@ def next_command(
     drops: Mapping[InstrumentKey, Mode],
     limit: int,
     batch: int,
+    again: Mapping[InstrumentKey, Mode] | None = None,
 ) -> Command | None:
-    """The next message, or None: adds first while there is room (make before break), else drops to make room."""
+    """The next message, or None: adds first while there is room (make before break), else drops to make room.
+
+    ``again`` is carried already and takes no room; it is asked for once more when there is nothing else to say.
+    """
     room = limit - carried
     if adds and room > 0:
         return _batch(True, adds, min(batch, room))
     if drops:
         return _batch(False, drops, batch)
-    return None
+    return _batch(True, again, batch) if again else None
 
 
 def plan(

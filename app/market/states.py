@@ -106,11 +106,19 @@ def states(facts: StateFacts) -> npt.NDArray[np.uint8]:
     return codes
 
 
-def why(facts: StateFacts, *, socket: int | None = None, tell_time: Callable[[int], str] = str, note: str = "") -> str:
+def why(
+    facts: StateFacts,
+    *,
+    socket: int | None = None,
+    tell_time: Callable[[int], str] = str,
+    again: tuple[int, int] = (0, 0),
+    note: str = "",
+) -> str:
     """In words, why the one instrument in ``facts`` shows what it shows (endpoint 9).
 
-    ``socket`` is 1-based, None when it has none. ``tell_time`` writes epoch milliseconds for people. ``note`` is what
-    only the caller knows, such as when it was evicted and for whom.
+    ``socket`` is 1-based, None when it has none. ``tell_time`` writes epoch milliseconds for people. ``again`` is how
+    often it was asked for again on that socket because nothing came, and when last (epoch ms). ``note`` is what only
+    the caller knows, such as when it was evicted and for whom.
     """
     state = STATES[int(states(facts)[0])]
     sent, last = int(facts.sent_ms[0]), int(facts.last_ms[0])
@@ -118,6 +126,10 @@ def why(facts: StateFacts, *, socket: int | None = None, tell_time: Callable[[in
     age = _seconds(facts.now_ms - last)
     where = f"socket {socket}" if socket else "its socket"
     was_sent = f"sent on {where} at {tell_time(sent)}" if sent else "not sent yet on the present connection"
+    if sent and again[0]:
+        was_sent += (
+            f", asked for again {'once' if again[0] == 1 else f'{again[0]} times, last'} at {tell_time(again[1])}"
+        )
     usual = f"usually one every {gap_s:.1f} s" if gap_s else "how often it usually comes is not known yet"
     told = {
         InstrumentState.EXPIRED: "its expiry is over",

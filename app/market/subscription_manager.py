@@ -14,6 +14,7 @@ from app.core import current
 from app.core.errors import CapacityExceeded, InstrumentUnknown, InvalidRequest, TerminalError
 from app.core.ids import Exchange, InstrumentKey, InstrumentKind, OptionType, Tier, format_expiry
 from app.core.instruments import Instrument
+from app.market.carried import Precedence
 from app.market.eviction import Candidate, ChainKey, Victim, choose_victims
 from app.market.wishes import TIER_B_OWNER, Chain, Claim, Wire, Wish, WishBooks
 from app.ports.clock import Clock
@@ -179,8 +180,19 @@ class SubscriptionManager(WishBooks):
             if chain != asking and not any(self.is_doomed(owner) for owner in use.owners):
                 yield Candidate(chain, {owner: self._claims[owner].keys for owner in sorted(use.owners)})
 
+    def precedence(self, key: InstrumentKey) -> Precedence:
+        """Whether the key keeps its place on the wire where sockets are short of room: told of each wished key."""
+        owners = self._wishes[key].owners
+        if TIER_B_OWNER in owners:
+            return Precedence.ALWAYS_ON
+        chains = (self._chains[self._claims[owner].chain] for owner in owners)
+        return Precedence.ON_SCREEN if any(map(self._is_on_screen, chains)) else Precedence.OTHER
+
+    def _is_on_screen(self, use: Chain) -> bool:
+        return use.shown_ms > 0 and self._clock.now_ms() - use.shown_ms <= ON_SCREEN_MS
+
     def _rank(self, use: Chain) -> tuple[bool, int]:
-        on_screen = use.shown_ms > 0 and self._clock.now_ms() - use.shown_ms <= ON_SCREEN_MS
+        on_screen = self._is_on_screen(use)
         return on_screen, use.shown_ms if on_screen else max(self._claims[owner].used_ms for owner in use.owners)
 
     # -- changes without admission --------------------------------------------------------------------------------

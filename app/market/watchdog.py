@@ -1,20 +1,29 @@
-"""Judges connections by their data alone: pings are no proof of life (contract, rules 5.6 and 5.13). Sends nothing."""
+"""Judges connections, and instruments on them, by their data alone (contract, rules 5.6, 5.8 and 5.13). Sends nothing.
+
+Pings are no proof that a connection lives, and a subscribe is no proof that an instrument is sent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
+import numpy.typing as npt
 
-from app.core.ids import Segment
+from app.core.ids import InstrumentKey, Segment
 from app.core.sessions import Calendar, Phase
 from app.market.carried import Board, CarriedBook, Line
 from app.market.pool_policy import PoolPolicy
 from app.ports.feed import FeedLimits
 
 LIVELY_SHARE = 3  # an instrument is expected within the deadline if it usually came three times as often
+LISTEN_EVERY_MS = 5_000  # how often instruments that say nothing are looked for
+PATIENCE_GROWS = 5.0  # each time that an instrument was asked for in vain
+
+
+Slots = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +53,14 @@ class Watchdog:
         self._book = book
         self._board = board
         self._counters = board.buffers.counters
+        self._socket_of = np.frombuffer(board.buffers.socket_of, dtype=np.uint8)
         self._calendar = calendar
         self._limits = limits
         self._policy = policy
         self._watched = [_Watched() for _ in book.lines]
         self._trading_since_ms: dict[Segment, int] = {}
         self._busy_ms = 0
+        self._listened_ms = 0
 
     def connected(self, index: int, at_ms: int) -> None:
         self._watched[index].connected_ms = at_ms
@@ -72,6 +83,48 @@ class Watchdog:
             self._watched[index].stray = self._strays(index)
         return verdicts
 
+    def unheard(self, up: Iterable[int], now_ms: int) -> Iterator[tuple[int, list[InstrumentKey]]]:
+        """Instruments to ask for again, per connection, at most a message's worth every few seconds.
+
+        Dhan may ignore a subscribe without a word. What has sent nothing since it was asked for, though its segment
+        trades and its connection or its segment is alive, is asked for again: soon if it was lively before, else after
+        ``ask_again_s``, and ever more rarely, because most of what is silent simply does not trade.
+        """
+        if now_ms - self._listened_ms < LISTEN_EVERY_MS:
+            return
+        self._listened_ms = now_ms
+        slots = self._overdue(now_ms)
+        homes = self._socket_of[slots]
+        for index in up:
+            here = slots[(homes == index) & self._is_alive(index, slots, now_ms)]
+            if here.size and not self._book.lines[index].again:
+                longest_first = here[np.argsort(self._book.asked_ms[here], kind="stable")]
+                batch = longest_first[: self._limits.instruments_per_message]
+                yield index, [self._book.key_at(slot) for slot in batch.tolist()]
+
+    def _overdue(self, now_ms: int) -> Slots:
+        """Slots asked for, without a packet since, for longer than patience lasts."""
+        book, policy, table = self._book, self._policy, self._board.buffers.table
+        since = np.full(256, now_ms, dtype=np.int64)
+        for segment, since_ms in self._trading_since_ms.items():
+            since[int(segment)] = since_ms
+        asked = np.flatnonzero(book.sent_ms)
+        slots = asked[table["last_ms"][asked] < book.sent_ms[asked]]
+        patience_s = np.minimum(policy.ask_again_cap_s, policy.ask_again_s * PATIENCE_GROWS ** book.repeats[slots])
+        is_lively = self._is_lively(slots) & (book.repeats[slots] == 0)
+        patience_s[is_lively] = min(policy.watchdog_s, policy.ask_again_s)
+        silent_ms = now_ms - np.maximum(book.asked_ms[slots], since[book.segments[slots]])
+        found: Slots = slots[silent_ms >= 1000.0 * patience_s]
+        return found
+
+    def _is_alive(self, index: int, slots: Slots, now_ms: int) -> npt.NDArray[np.bool_]:
+        """Whether the connection has data, or else the segment of each of ``slots``."""
+        deadline_ms = now_ms - self._policy.watchdog_s * 1000
+        if self._counters[index].last_data_ms >= deadline_ms:
+            return np.ones(slots.size, dtype=np.bool_)
+        fresh = np.flatnonzero(self._board.buffers.table["last_ms"] >= deadline_ms)
+        return np.isin(self._book.segments[slots], self._book.segments[fresh])
+
     def _note_sessions(self, now: datetime, now_ms: int) -> None:
         for segment in Segment:
             trading = self._calendar.phase(segment, now) is Phase.OPEN and not self._calendar.is_frozen(segment, now)
@@ -93,7 +146,7 @@ class Watchdog:
         due = [key for key in line.carried if key.segment in trading]
         if not due:
             return None
-        if self._has_lively(line, trading, deadline_ms):
+        if self._has_lively(line, trading):
             return f"no data for {silent_ms // 1000} s"
         others_live = any(now_ms - self._counters[other].last_data_ms < deadline_ms for other in up if other != index)
         is_suspect = last_ms < watched.connected_ms and others_live and len(due) >= self._policy.mute_keys_min
@@ -102,12 +155,17 @@ class Watchdog:
             return f"nothing on {len(due)} instruments for {silent_ms // 1000} s while others have data"
         return None
 
-    def _has_lively(self, line: Line, trading: set[Segment], deadline_ms: int) -> bool:
+    def _has_lively(self, line: Line, trading: set[Segment]) -> bool:
         """Whether anything carried there was live and should have been heard of by now."""
         slots = [self._board.slot(key) for key in line.carried if key.segment in trading]
-        rows = self._board.buffers.table[[slot for slot in slots if slot is not None]]
-        often = (rows["packets"] >= 2) & (rows["usual_gap_ms"] <= deadline_ms / LIVELY_SHARE)
-        return bool(np.any(often))
+        return bool(np.any(self._is_lively(np.array([slot for slot in slots if slot is not None], dtype=np.intp))))
+
+    def _is_lively(self, slots: Slots) -> npt.NDArray[np.bool_]:
+        """Which instruments usually come so often that they should have been heard within the deadline."""
+        table = self._board.buffers.table
+        often = table["usual_gap_ms"][slots] <= self._policy.watchdog_s * 1000 / LIVELY_SHARE
+        lively: npt.NDArray[np.bool_] = often & (table["packets"][slots] >= 2)
+        return lively
 
     def _is_quiet(self, now_ms: int) -> bool:
         is_busy = bool(self._book.moves) or any(line.has_work or not line.is_open for line in self._book.lines)

@@ -16,7 +16,7 @@ from app.core import current
 from app.core.ids import InstrumentKey
 from app.core.instruments import Instrument
 from app.core.sessions import Calendar
-from app.market.carried import Board, CarriedBook, Move
+from app.market.carried import Board, CarriedBook, Move, Precedence
 from app.market.feed_gauge import FeedGauge
 from app.market.pool import FeedPool, LineHealth, PoolHooks
 from app.market.pool_policy import LineState, PoolPolicy
@@ -32,7 +32,7 @@ class WishesByToken(Protocol):
 
     @property
     def total(self) -> int: ...
-    def is_tier_b(self, key: InstrumentKey) -> bool: ...
+    def precedence(self, key: InstrumentKey) -> Precedence: ...
     def subscribe(self, token: str) -> tuple[bool, str, int | None]: ...
     def unsubscribe(self, token: str) -> tuple[bool, str]: ...
 
@@ -64,7 +64,7 @@ class WebSocketManager:
     def bind(self, wishes: WishesByToken) -> None:
         """Tell who owns the wishes; once, at composition."""
         self._wishes = wishes
-        self._book.vital_first(wishes.is_tier_b)
+        self._book.rank_by(wishes.precedence)
 
     # -- for the owner of the wishes -------------------------------------------------------------------------------
 
@@ -96,6 +96,21 @@ class WebSocketManager:
     def sent_ms(self) -> npt.NDArray[np.int64]:
         """When each slot was subscribed, epoch ms; 0 while it is not on the wire."""
         return self._book.sent_ms
+
+    @property
+    def asked_ms(self) -> npt.NDArray[np.int64]:
+        """When each slot was last asked for, epoch ms; later than :attr:`sent_ms` if it had to be asked for again."""
+        return self._book.asked_ms
+
+    @property
+    def repeats(self) -> npt.NDArray[np.int64]:
+        """How often each slot was asked for again."""
+        return self._book.repeats
+
+    @property
+    def asked_again(self) -> int:
+        """Instruments asked for more than once because nothing came, since the start."""
+        return self._book.asked_again
 
     @property
     def slot_lost_ms(self) -> npt.NDArray[np.int64]:

@@ -86,6 +86,10 @@ class ServiceCollector(Collector):
         yield up
         yield carried
         yield from readings.values()
+        again = self._services.pool.asked_again
+        yield CounterMetricFamily(
+            "bt_feed_asked_again", "instruments asked for again, nothing having come", value=again
+        )
 
     def _counters(self) -> Iterator[Metric]:
         counters = self._services.board.buffers.counters

@@ -101,6 +101,9 @@ def build_policy(settings: Settings) -> PoolPolicy:
     """The named policy settings of the contract's rule 13."""
     return PoolPolicy(
         watchdog_s=settings.bt_watchdog_s,
+        hand_over_s=settings.bt_hand_over_s,
+        ask_again_s=settings.bt_ask_again_s,
+        ask_again_cap_s=settings.bt_ask_again_max_s,
         backoff_base_s=settings.bt_backoff_base_s,
         backoff_cap_s=settings.bt_backoff_cap_s,
         healthy_s=settings.bt_healthy_after_s,

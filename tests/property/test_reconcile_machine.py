@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from app.core.ids import InstrumentKey, Mode, Segment
-from app.market.carried import MOVE_TIMEOUT_MS, CarriedBook
+from app.market.carried import MOVE_TIMEOUT_MS, CarriedBook, Precedence
 from app.market.reconcile import Command
 from app.ports.feed import NO_SOCKET, FeedLimits
 from tests.tiny_market import HandClock, SlotBoard, share
@@ -26,10 +26,11 @@ class WireMachine(RuleBasedStateMachine):
         self.clock = HandClock()
         self.board = SlotBoard(LIMITS.capacity, LIMITS.connections)
         self.book = CarriedBook(self.board, LIMITS, self.clock.now_ms)
-        self.book.vital_first(lambda key: key.security_id <= 4)
+        self.book.rank_by(lambda key: Precedence(min(2, key.security_id // 5)))
         self.wished: set[InstrumentKey] = set()
         self.venue: list[dict[InstrumentKey, Mode] | None] = [None] * LIMITS.connections
         self.in_flight: dict[int, Command] = {}
+        self.repeating: set[int] = set()  # lines whose message under way asks for what they carry already
         self.last_unwished = 0
 
     @rule(number=NUMBERS)
@@ -70,21 +71,31 @@ class WireMachine(RuleBasedStateMachine):
         self.in_flight.pop(index, None)
         self.book.lost(index)
 
-    @precondition(lambda self: len(self.book.open_to) > 1)
-    @rule(index=LINES)
-    def socket_is_barred(self, index: int) -> None:
-        self.venue[index] = None
-        self.in_flight.pop(index, None)
-        self.book.bar(index)
+    @rule(indices=st.sets(LINES, min_size=1, max_size=2))
+    def sockets_are_barred(self, indices: set[int]) -> None:
+        if self.book.open_to <= indices:
+            return
+        for index in indices:
+            self.venue[index] = None
+            self.in_flight.pop(index, None)
+        self.book.bar(*indices)
 
     @rule(index=LINES)
     def socket_is_allowed_again(self, index: int) -> None:
         self.book.unbar(index)
 
+    @rule(index=LINES, numbers=st.sets(NUMBERS, max_size=3))
+    def nothing_came(self, index: int, numbers: set[int]) -> None:
+        self.book.ask_again(index, [ALL[number].key for number in sorted(numbers)])
+
     @rule(index=LINES)
     def message_leaves(self, index: int) -> None:
+        again = set(self.book.lines[index].again)
         if index not in self.in_flight and (command := self.book.take(index)):
             self.in_flight[index] = command
+            self.repeating.discard(index)
+            if command.subscribe and again.issuperset(command.keys):
+                self.repeating.add(index)
 
     @rule(index=LINES)
     def message_is_out(self, index: int) -> None:
@@ -119,6 +130,9 @@ class WireMachine(RuleBasedStateMachine):
         assert 1 <= len(command.keys) <= LIMITS.instruments_per_message
         for key in command.keys:
             if command.subscribe:
+                if index in self.repeating:
+                    assert held[key] is command.mode
+                    continue
                 assert key not in held, f"{key} subscribed twice on {index}"
                 elsewhere = [other for other, keys in enumerate(self.venue) if keys and key in keys]
                 move = self.book.moves.get(key)
@@ -142,10 +156,11 @@ class WireMachine(RuleBasedStateMachine):
     def pending_is_the_difference(self) -> None:
         for line in self.book.lines:
             if not line.is_open:
-                assert {**line.carried, **line.adds, **line.drops} == {}
+                assert {**line.carried, **line.adds, **line.drops, **line.again} == {}
                 continue
             assert set(line.adds) <= set(line.homes) - set(line.carried)
             assert set(line.drops) <= set(line.carried)
+            assert set(line.again) <= set(line.carried) - set(line.drops)
             assert len(line.carried) <= LIMITS.instruments_per_connection
 
     @invariant()

@@ -14,6 +14,7 @@ import pytest
 
 from app.core.ids import InstrumentKey, Mode, Segment
 from app.core.sessions import Calendar
+from app.market.carried import Precedence
 from app.market.events import Event
 from app.market.ws_manager import PoolHooks, PoolPolicy, WebSocketManager
 from app.ports.feed import LAG_BUCKET_MS, NO_SOCKET, FeedClosed, FeedLimits, Retry
@@ -47,13 +48,15 @@ class Socket:
         self.ghosts: list[InstrumentKey] = []
         self.keys: dict[InstrumentKey, Mode] = {}
         self.messages: list[tuple[str, int]] = []
+        self.asked: list[InstrumentKey] = []
         self._ended: asyncio.Future[FeedClosed] = asyncio.get_running_loop().create_future()
 
     async def subscribe(self, keys: Sequence[InstrumentKey], mode: Mode) -> None:
         self._require_open()
         assert 1 <= len(keys) <= LIMITS.instruments_per_message
         self.messages.append(("subscribe", len(keys)))
-        self.keys.update(dict.fromkeys(keys, mode))
+        self.asked += keys
+        self.keys.update((key, mode) for key in keys if key.security_id not in self._venue.ignored)
         assert len(self.keys) <= LIMITS.instruments_per_connection
 
     async def unsubscribe(self, keys: Sequence[InstrumentKey], mode: Mode) -> None:
@@ -84,6 +87,7 @@ class Venue:
     """Opens sockets, refuses as scripted, sends data for what is carried."""
 
     def __init__(self) -> None:
+        self.ignored: set[int] = set()  # numbers of instruments that a subscribe does nothing for
         self.sockets: dict[int, Socket] = {}
         self.refusals: dict[int, list[FeedClosed]] = {}
         self.attempts: list[tuple[float, int]] = []
@@ -302,8 +306,10 @@ def test_without_room_vital_keys_keep_their_place() -> None:
     class Wishes:
         total = 100
 
-        def is_tier_b(self, key: InstrumentKey) -> bool:
-            return key.security_id > 60
+        def precedence(self, key: InstrumentKey) -> Precedence:
+            if key.security_id > 60:
+                return Precedence.ALWAYS_ON
+            return Precedence.ON_SCREEN if key.security_id > 40 else Precedence.OTHER
 
         def subscribe(self, token: str) -> tuple[bool, str, int | None]:
             return True, token, 2
@@ -320,7 +326,7 @@ def test_without_room_vital_keys_keep_their_place() -> None:
             await rig.ticks(3)
             on_wire = {key.security_id for key in rig.on_wire}
             assert len(on_wire) == 80
-            assert on_wire >= set(range(61, 101))
+            assert on_wire >= set(range(41, 101))
             await rig.ticks(90)
             assert {key.security_id for key in rig.on_wire} == set(range(1, 101))
             assert rig.wire.add_instrument("X_EQ") == 2
@@ -413,6 +419,169 @@ def test_a_remembered_cooldown_is_kept_after_a_restart() -> None:
             assert rig.wire.connected == 3
 
     virtually(body)
+
+
+class TestHandOver:
+    """What a connection carried goes to the others when it stays away, and comes back when it does."""
+
+    @pytest.mark.parametrize(
+        ("code", "retry"),
+        [(806, Retry.SLOWLY), (810, Retry.STOP), (429, Retry.RATE_LIMITED), (805, Retry.FEWER_SOCKETS)],
+    )
+    def test_what_is_known_to_last_is_handed_over_at_once(self, code: int, retry: Retry) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.carry(range(1, 61))
+                await rig.ticks(2)
+                rig.venue.sockets[2].end(FeedClosed(str(code), code=code, retry=retry))
+                await rig.ticks(2)
+                assert sorted(key.security_id for key in rig.on_wire) == list(range(1, 61))
+                assert rig.wire.ws_usage() == {1: 30, 2: 30, 3: 0}
+                if retry is Retry.STOP:
+                    rig.wire.credentials_renewed()
+                await rig.ticks(400)
+                assert rig.wire.ws_usage() == {1: 20, 2: 20, 3: 20}
+                assert sorted(key.security_id for key in rig.on_wire) == list(range(1, 61))
+
+        virtually(body)
+
+    def test_a_short_cut_moves_nothing_and_a_long_one_does(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.carry(range(1, 61))
+                await rig.ticks(2)
+                rig.venue.refusals[1] = [FeedClosed("no")] * 100
+                rig.venue.sockets[1].end(FeedClosed("reset"))
+                await rig.ticks(14)
+                assert rig.wire.ws_usage() == {1: 20, 2: 20, 3: 20}
+                await rig.ticks(4)
+                assert rig.wire.ws_usage() == {1: 30, 2: 0, 3: 30}
+                assert sorted(key.security_id for key in rig.on_wire) == list(range(1, 61))
+
+        virtually(body)
+
+    def test_waiting_for_a_token_hands_over_while_others_are_up(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.carry(range(1, 61))
+                await rig.ticks(2)
+                rig.venue.sockets[0].end(FeedClosed("807", code=807, retry=Retry.NEW_TOKEN))
+                await rig.ticks(18)
+                assert rig.state(1) == "waiting_for_token"
+                assert rig.wire.ws_usage() == {1: 0, 2: 30, 3: 30}
+
+        virtually(body)
+
+    def test_with_all_away_nothing_moves_until_one_is_back(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.carry(range(1, 61))
+                await rig.ticks(2)
+                rig.venue.refusals[0] = [FeedClosed("no")] * 1
+                for index in (1, 2):
+                    rig.venue.refusals[index] = [FeedClosed("no")] * 100
+                for index in range(3):
+                    rig.venue.sockets[index].end(FeedClosed("806", code=806, retry=Retry.SLOWLY))
+                await asyncio.sleep(200)
+                assert rig.wire.ws_usage() == {1: 20, 2: 20, 3: 20}
+                await rig.ticks(130)
+                assert rig.wire.ws_usage() == {1: 40, 2: 0, 3: 0}
+                assert len(rig.on_wire) == 40
+
+        virtually(body)
+
+    def test_what_is_live_elsewhere_comes_back_only_to_a_connection_that_lasts(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.carry(range(1, 61))
+                await rig.ticks(2)
+                refusal = FeedClosed("806", code=806, retry=Retry.SLOWLY)
+                rig.venue.sockets[2].end(refusal)
+                await rig.ticks(290)
+                while 2 not in rig.venue.sockets:
+                    await rig.ticks(1)
+                await rig.ticks(2)
+                rig.venue.sockets[2].end(refusal)
+                await rig.ticks(3)
+                assert all(len(socket.messages) <= 6 for socket in rig.venue.sockets.values())
+                assert rig.wire.ws_usage() == {1: 30, 2: 30, 3: 0}
+
+        virtually(body)
+
+
+class TestUnheard:
+    """Dhan may ignore a subscribe without a word: what stays silent is asked for again, now and then."""
+
+    def test_an_ignored_subscribe_is_repeated_after_a_minute(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.venue.ignored = {7, 8}
+                rig.carry(range(1, 31))
+                await rig.ticks(50)
+                assert len(rig.on_wire) == 28
+                rig.venue.ignored = set()
+                await rig.ticks(20)
+                assert len(rig.on_wire) == 30
+                assert rig.wire.asked_again == 2
+                slots = [rig.board.slot(share(number).key) for number in (7, 9)]
+                assert [int(rig.wire.repeats[slot]) for slot in slots] == [1, 0]
+                assert rig.wire.asked_ms[slots[0]] > rig.wire.sent_ms[slots[0]] > 0
+
+        virtually(body)
+
+    def test_what_never_trades_costs_little(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.venue.ignored = {7}
+                rig.carry(range(1, 31))
+                await rig.ticks(4 * 3_600)
+                (asked,) = [each for socket in rig.venue.sockets.values() if (each := socket.asked.count(share(7).key))]
+                assert asked == 1 + 3 + 6  # 60, 300 and 1500 s after the last time, then every half hour
+                assert sum(len(socket.asked) for socket in rig.venue.sockets.values()) == 29 + asked
+
+        virtually(body)
+
+    def test_what_was_lively_is_asked_for_sooner(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.carry(range(1, 31))
+                await rig.ticks(10)
+                rig.venue.ignored = {number for number in range(1, 31) if number % 3 == 0 and number != 3}
+                rig.venue.sockets[2].end(FeedClosed("reset"))
+                await rig.ticks(5)
+                assert len(rig.on_wire) == 21
+                rig.venue.ignored = set()
+                await rig.ticks(18)
+                assert len(rig.on_wire) == 30
+
+        virtually(body)
+
+    def test_never_more_than_a_message_at_a_time(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.venue.ignored = set(range(1, 118))
+                rig.carry(range(1, 121))
+                await rig.ticks(60)
+                assert rig.wire.asked_again == 0
+                await rig.ticks(9)
+                assert 0 < rig.wire.asked_again <= 2 * 3 * LIMITS.instruments_per_message
+                await rig.ticks(30)
+                assert rig.wire.asked_again == 117
+                assert all(len(socket.asked) == 79 for socket in rig.venue.sockets.values())
+
+        virtually(body)
+
+    def test_out_of_session_and_with_nothing_alive_nobody_is_asked_again(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            for is_open, seconds in ((False, 3_600), (True, 40)):
+                async with running(loop, is_open=is_open) as rig:
+                    rig.venue.ignored = {7}
+                    rig.carry(range(1, 31))
+                    await rig.ticks(seconds)
+                    await asyncio.sleep(10 if is_open else 3_600)
+                    assert rig.wire.asked_again == 0
+
+        virtually(body)
 
 
 class TestWatchdog:
