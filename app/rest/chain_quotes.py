@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-import orjson
-
 from app.core.instruments import Instrument
 from app.market.atm_engine import CachedWindow
 from app.market.instrument_master.registry import InstrumentRegistry
-from app.ports.clock import Clock
 from app.stream.desk import Desk
 from app.stream.face import Face
-from app.stream.frames import Labels, Update, to_json
+from app.stream.frames import whole_rows
 
 
 class DeskQuotes:
     """Implements ``services.ChainQuotes``. Looking subscribes nothing and holds nothing afterwards."""
 
-    def __init__(self, desk: Desk, face: Face, registry: InstrumentRegistry, clock: Clock) -> None:
+    def __init__(self, desk: Desk, face: Face, registry: InstrumentRegistry) -> None:
         self._desk = desk
         self._face = face
         self._registry = registry
-        self._clock = clock
 
     def __call__(
         self, window: CachedWindow, underlying_ltp: float | None, underlying_source: str | None
@@ -43,8 +38,6 @@ class DeskQuotes:
     def _rows(self, legs: list[Instrument]) -> object:
         rows = self._face.acquire(legs)
         try:
-            labels = Labels("", 0, tokens=tuple(each.token for each in legs))
-            update = Update(True, 0, self._clock.now_ms(), {}, np.arange(len(legs)), self._face.values[rows])
-            return orjson.loads(to_json(labels, update))["data"]["rows"]
+            return whole_rows([each.token for each in legs], self._face.values[rows])
         finally:
             self._face.release(rows)

@@ -239,7 +239,7 @@ def _build_outbound(
         hub=hub,
         stream=StreamEndpoint(hub, authenticator, clock, StreamSettings(stalled_s=settings.bt_stalled_client_s)),
         teller=teller,
-        quotes=DeskQuotes(desk, face, market.registry, clock),
+        quotes=DeskQuotes(desk, face, market.registry),
     )
 
 

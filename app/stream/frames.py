@@ -6,7 +6,7 @@ The layout is laid down in ``docs/STREAM.md``, with golden frames in ``tests/fix
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +65,7 @@ def to_json(labels: Labels, update: Update) -> bytes:
     """The update as the text message of contract section 7."""
     data: dict[str, object] = {}
     if update.values is not None and update.rows is not None:
-        data["rows"] = _whole_rows(labels, update) if update.changed is None else _changed_cells(labels, update)
+        data["rows"] = _every_cell(labels, update) if update.changed is None else _changed_cells(labels, update)
         if update.is_snapshot and labels.about is not None:
             data["instruments"] = labels.about
     data.update(update.doc)
@@ -96,15 +96,19 @@ def _column(values: Floats, field: int) -> list[object]:
     return cells
 
 
-def _whole_rows(labels: Labels, update: Update) -> dict[str, dict[str, object]]:
-    assert update.values is not None
-    assert update.rows is not None
-    columns = [_column(update.values, field) for field in range(len(ROW_FIELDS))]
-    tokens = [labels.tokens[row] for row in update.rows.tolist()]
+def whole_rows(tokens: Sequence[str], values: Floats) -> dict[str, dict[str, object]]:
+    """Rows by token as JSON tells them; a NaN among the cells is written as null."""
+    columns = [_column(values, field) for field in range(len(ROW_FIELDS))]
     return {
         token: dict(zip(ROW_FIELDS, cells, strict=True))
         for token, cells in zip(tokens, zip(*columns, strict=True), strict=True)
     }
+
+
+def _every_cell(labels: Labels, update: Update) -> dict[str, dict[str, object]]:
+    assert update.values is not None
+    assert update.rows is not None
+    return whole_rows([labels.tokens[row] for row in update.rows.tolist()], update.values)
 
 
 def _changed_cells(labels: Labels, update: Update) -> dict[str, dict[str, object]]:

@@ -214,7 +214,7 @@ async def running_world(
         status=status,
         store=store,
         authenticator=Authenticator(store, clock, "a secret", auth, passwords=cheap_passwords()),
-        chain_quotes=DeskQuotes(desk, face, registry, clock),
+        chain_quotes=DeskQuotes(desk, face, registry),
         admit_topic=Hub(MemoryBus(), clock, opener.check).admit,
         registry_admin=lambda: {**(registry.report.as_dict() if registry.report else {}), "last_refused": None},
         readiness=lambda: Readiness(True),

@@ -37,6 +37,9 @@ __all__ = ["REGISTRY", "InstrumentRegistry", "Ladder", "RegistryReport", "Search
 LADDERS_KEPT = 256
 """Chains whose ladder is kept ready; each is up to 100 KB."""
 
+SPOTS_KEPT = 4_096
+"""Chains whose underlying is kept ready: control asks for that of every list's chain twice a second."""
+
 _DERIVATIVES = int(
     Lists.INDEX_DERIVATIVE | Lists.STOCK_DERIVATIVE | Lists.COMMODITY_DERIVATIVE | Lists.CURRENCY_DERIVATIVE
 )
@@ -69,6 +72,8 @@ class InstrumentRegistry:
         self._table: MasterTable | None = None
         self._search: SearchIndex | None = None
         self._ladders: OrderedDict[int, Ladder] = OrderedDict()
+        self._spots: dict[tuple[str, date | None, str | None], Instrument | None] = {}
+        self._spots_day: date | None = None
         self.revision = 0
         self.report: RegistryReport | None = None
 
@@ -89,6 +94,7 @@ class InstrumentRegistry:
         report = _report(table, today)
         self._table, self._search, self.report, self._path = table, search, report, source
         self._ladders.clear()
+        self._spots.clear()
         self.revision += 1
         return report
 
@@ -96,10 +102,7 @@ class InstrumentRegistry:
 
     def get(self, key: InstrumentKey) -> Instrument | None:
         """The instrument of a wire key."""
-        if self._table is None:
-            return None
-        row = self._table.row_of_key(key)
-        return None if row is None else self._table.instrument(row)
+        return None if self._table is None else self._table.instrument_of_key(key)
 
     def by_token(self, token: str) -> Instrument:
         """The instrument of a token, of an alias such as ``GOLD_FUT``, or of a wire key such as ``NSE_FNO:47317``.
@@ -285,6 +288,15 @@ class InstrumentRegistry:
         The index row, the NSE (else BSE) cash line, or for commodities and currencies the first future that expires
         on or after ``expiry``. It is found by symbol and date: underlying ids are wrong (protocol notes, 4.4, 13).
         """
+        today, asked = self._today(), (symbol, expiry, exchange)
+        if today != self._spots_day or len(self._spots) >= SPOTS_KEPT:
+            self._spots.clear()
+            self._spots_day = today
+        if asked not in self._spots:
+            self._spots[asked] = self._find_spot(*asked)
+        return self._spots[asked]
+
+    def _find_spot(self, symbol: str, expiry: date | None, exchange: str | None) -> Instrument | None:
         sym = self._find(symbol)
         if sym is None or self._table is None:
             return None
@@ -353,16 +365,14 @@ class InstrumentRegistry:
         symbol = self._table.symbols[sym]
         if not options:
             raise InstrumentUnknown(f"{symbol} has no options{f' on {exchange}' if exchange else ''}", symbol=symbol)
-        valid = [format_expiry(date.fromordinal(day)) for day in sorted({group.expiry for group in options})]
         try:
             day = _day(expiry).toordinal()
         except ValueError as error:
-            raise ExpiryUnknown(str(error), symbol=symbol, valid=valid) from None
+            raise ExpiryUnknown(str(error), symbol=symbol, valid=_days(options)) from None
         found = min((group for group in options if group.expiry == day), key=_rank, default=None)
         if found is None:
-            raise ExpiryUnknown(
-                f"{symbol} has no options that expire on {format_expiry(_day(expiry))}", symbol=symbol, valid=valid
-            )
+            told = f"{symbol} has no options that expire on {format_expiry(_day(expiry))}"
+            raise ExpiryUnknown(told, symbol=symbol, valid=_days(options))
         return found
 
     def _make_ladder(self, sym: int, group: Group) -> Ladder:
@@ -408,6 +418,10 @@ class InstrumentRegistry:
 
 def _rank(group: Group) -> int:
     return list(Exchange).index(group.exchange)
+
+
+def _days(groups: Iterable[Group]) -> list[str]:
+    return [format_expiry(date.fromordinal(day)) for day in sorted({group.expiry for group in groups})]
 
 
 def _day(expiry: date | str) -> date:

@@ -92,7 +92,7 @@ class MasterTable:
         self._by_upper = dict(zip(self.uppers, range(len(self.uppers)), strict=True))
         self._aliases = self._find_aliases()
         self._groups: dict[int, tuple[Group, ...]] = {}
-        self._made: dict[int, Instrument] = {}
+        self._made: dict[int, Instrument] = {}  # by packed key
 
     def _find_aliases(self) -> dict[str, int]:
         """Squeezed spellings of symbols and of index display names that are no symbol themselves."""
@@ -147,7 +147,19 @@ class MasterTable:
 
     def row_of_key(self, key: InstrumentKey) -> int | None:
         """Row of a wire key, unless it had expired when this was loaded."""
-        packed = np.uint64(key.packed)
+        return self._row_of(key.packed)
+
+    def instrument_of_key(self, key: InstrumentKey) -> Instrument | None:
+        """The instrument of a wire key, unless it had expired when this was loaded."""
+        packed = key.packed
+        found = self._made.get(packed)
+        if found is not None:
+            return found
+        row = self._row_of(packed)
+        return None if row is None else self._make(packed, row)
+
+    def _row_of(self, number: int) -> int | None:
+        packed = np.uint64(number)
         place = int(self._key_sorted.searchsorted(packed))
         if place == self._key_sorted.size or self._key_sorted[place] != packed:
             return None
@@ -191,13 +203,15 @@ class MasterTable:
 
     def instrument(self, row: int) -> Instrument:
         """One row. The latest are kept: chains on screens and on lists are asked for again and again."""
-        found = self._made.get(row)
-        if found is None:
-            if len(self._made) >= INSTRUMENTS_KEPT_MAX:
-                self._made.clear()
-            symbol = self.symbols[self.sym_of_row(row)]
-            found = self._made[row] = self._instrument(symbol, row, *(int(column[row]) for column in self._codes))
-        return found
+        packed = int(self._key[row])
+        return self._made.get(packed) or self._make(packed, row)
+
+    def _make(self, packed: int, row: int) -> Instrument:
+        if len(self._made) >= INSTRUMENTS_KEPT_MAX:
+            self._made.clear()
+        symbol = self.symbols[self.sym_of_row(row)]
+        made = self._made[packed] = self._instrument(symbol, row, *(int(column[row]) for column in self._codes))
+        return made
 
     def instruments(self, group: Group) -> list[Instrument]:
         """A group's rows, by strike, call before put."""
