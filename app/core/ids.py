@@ -77,7 +77,7 @@ class InstrumentKey(NamedTuple):
     @property
     def packed(self) -> int:
         """The key as one integer, ``segment << 32 | security_id``: the slot table's key."""
-        return (int(self.segment) << 32) | self.security_id
+        return (self.segment << 32) | self.security_id
 
 
 def parse_key(text: str) -> InstrumentKey:

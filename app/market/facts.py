@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +15,17 @@ from app.core.ids import InstrumentKey, Segment
 from app.core.instruments import Instrument
 from app.core.sessions import Calendar, Phase
 from app.market.live_prices import LivePrices, Slots
-from app.market.states import SEGMENT_ALIVE_MS, STATES, Bools, InstrumentState, Millis, StateFacts, states, why
+from app.market.states import (
+    SEGMENT_ALIVE_MS,
+    STATE_NAMES,
+    STATES,
+    Bools,
+    InstrumentState,
+    Millis,
+    StateFacts,
+    states,
+    why,
+)
 from app.ports.clock import Clock
 from app.ports.feed import NO_SOCKET
 
@@ -92,14 +102,27 @@ class StateReader:
         slot_of = self._prices.buffers.slot_of
         return np.array([slot_of.get(each.key.packed, -1) for each in instruments], dtype=np.intp)
 
+    def standing_at(self, slots: Slots) -> Standing:
+        """The standing of tracked instruments that all have an owner, off the board's columns: for all at once."""
+        days = self._prices.expiry_days[slots]
+        return Standing(
+            owned=np.ones(len(slots), dtype=np.bool_),
+            evicted=np.zeros(len(slots), dtype=np.bool_),
+            expired=(days > 0) & (days < self._today().toordinal()),
+            segments=self._prices.segments[slots],
+        )
+
     def standing(self, instruments: Sequence[Instrument]) -> Standing:
-        today = self._clock.now().astimezone(self._calendar.zone).date()
+        today = self._today()
         return Standing(
             owned=np.array([self._wishes.is_owned(each.key) for each in instruments], dtype=np.bool_),
             evicted=np.array([self._wishes.is_evicted(each.key) for each in instruments], dtype=np.bool_),
             expired=np.array([each.expiry is not None and each.expiry < today for each in instruments], dtype=np.bool_),
             segments=np.array([int(each.key.segment) for each in instruments], dtype=np.uint8),
         )
+
+    def _today(self) -> date:
+        return self._clock.now().astimezone(self._calendar.zone).date()
 
     def facts(
         self, standing: Standing, slots: Slots, last_ms: Millis, usual_gap_ms: npt.NDArray[np.float64]
@@ -129,7 +152,17 @@ class StateReader:
         return self.facts(self.standing(instruments), slots, last_ms, gap_ms)
 
     def states(self, instruments: Sequence[Instrument]) -> list[InstrumentState]:
-        return [STATES[code] for code in states(self.read(instruments))]
+        return [STATES[code] for code in states(self.read(instruments)).tolist()]
+
+    def names(self, instruments: Sequence[Instrument]) -> list[str]:
+        """The same as plain texts: an enum is slow to write."""
+        return [STATE_NAMES[code] for code in states(self.read(instruments)).tolist()]
+
+    def codes_at(self, standing: Standing, slots: Slots) -> npt.NDArray[np.uint8]:
+        """State codes of tracked instruments, by their slots; for thousands at once."""
+        table = self._prices.buffers.table  # its columns, not its rows: a row is many times wider than these two
+        gap_ms = table["usual_gap_ms"][slots].astype(np.float64)
+        return states(self.facts(standing, slots, table["last_ms"][slots], gap_ms))
 
     def of(self, instrument: Instrument) -> InstrumentState:
         return self.states([instrument])[0]

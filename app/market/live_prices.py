@@ -109,7 +109,8 @@ class LivePrices:
         self._ticks = np.full(slots, PENNY)
         self._is_index = np.zeros(slots, dtype=np.bool_)
         self._bears_oi = np.zeros(slots, dtype=np.bool_)
-        self._segments = np.zeros(slots, dtype=np.uint8)
+        self.segments = np.zeros(slots, dtype=np.uint8)
+        self.expiry_days = np.zeros(slots, dtype=np.int32)  # date ordinals, 0 for none
         self._previous_oi = np.full(slots, np.nan)
         self._oi_basis = np.zeros(slots, dtype=np.uint8)
         self._previous: dict[InstrumentKey, PreviousOi] = {}
@@ -143,7 +144,8 @@ class LivePrices:
         self._bears_oi[slot] = instrument.kind in (InstrumentKind.FUTURE, InstrumentKind.OPTION)
         # Index values have two decimals whatever tick the master gives them.
         self._ticks[slot] = PENNY if self._is_index[slot] or instrument.tick <= 0.0 else instrument.tick
-        self._segments[slot] = int(instrument.key.segment)
+        self.segments[slot] = int(instrument.key.segment)
+        self.expiry_days[slot] = instrument.expiry.toordinal() if instrument.expiry else 0
         self._set_baseline(slot, self._previous.get(instrument.key))
         self.buffers.slot_of[instrument.key.packed] = slot
         self.revision += 1
@@ -224,7 +226,7 @@ class LivePrices:
         if dirty.size:
             marks[dirty] = 0
             seen_ms = self.buffers.table["last_ms"][dirty]
-            np.maximum.at(self._segment_last_ms, self._segments[dirty], seen_ms)
+            np.maximum.at(self._segment_last_ms, self.segments[dirty], seen_ms)
         return dirty
 
     def columns(self, slots: npt.ArrayLike) -> Columns:

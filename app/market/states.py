@@ -43,6 +43,7 @@ class InstrumentState(StrEnum):
 
 
 STATES = tuple(InstrumentState)
+STATE_NAMES = tuple(state.value for state in STATES)
 STATE_CODES = {state: code for code, state in enumerate(STATES)}
 
 

@@ -5,14 +5,14 @@ Books change at once and synchronously; the wire follows. Knows nothing of users
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 
 from app.core import current
 from app.core.errors import CapacityExceeded, InstrumentUnknown, InvalidRequest, TerminalError
-from app.core.ids import Exchange, InstrumentKey, InstrumentKind, OptionType, Tier, format_expiry
+from app.core.ids import Exchange, InstrumentKey, InstrumentKind, OptionType, Segment, Tier, format_expiry
 from app.core.instruments import Instrument
 from app.market.carried import Precedence
 from app.market.eviction import Candidate, ChainKey, Victim, choose_victims
@@ -25,6 +25,11 @@ __all__ = ["TIER_B_OWNER", "Admission", "SubscriptionManager", "Swept", "Wish"]
 
 LINGER_S = 30.0
 ON_SCREEN_MS = 10_000  # a chain counts as on a screen for so long after it was last reported there
+
+# Plain texts: an enum's name and value are slow to read, and 25,000 records are told at once.
+_SEGMENT_NAMES = {segment: segment.name for segment in Segment}
+_OPTION_NAMES: dict[OptionType | None, str | None] = {None: None} | {each: each.value for each in OptionType}
+_TIER_A, _TIER_B = Tier.A.value, Tier.B.value
 
 
 class TokenLookup(Protocol):
@@ -321,29 +326,43 @@ class SubscriptionManager(WishBooks):
 
     def list_active_subscriptions(self, tier: str | None = None, symbol: str | None = None) -> list[dict[str, object]]:
         """Every owned instrument as a plain record, in the order of the wishes."""
-        return [
-            self.record(wish)
-            for wish in self.wishes()
-            if tier in (None, wish.tier.value) and symbol in (None, wish.instrument.symbol)
-        ]
+        return list(self.records(self.listed(tier, symbol)))
+
+    def listed(self, tier: str | None = None, symbol: str | None = None) -> Sequence[Wish]:
+        """The wishes of one tier, of one symbol, of both; in their order."""
+        found = self.wishes()
+        if tier is not None:
+            is_b = tier == Tier.B
+            found = [wish for wish in found if (TIER_B_OWNER in wish.owners) is is_b] if tier in tuple(Tier) else []
+        if symbol is not None:
+            found = [wish for wish in found if wish.instrument.symbol == symbol]
+        return found
 
     def record(self, wish: Wish) -> dict[str, object]:
         """One row of endpoint 7, but for its state."""
-        each = wish.instrument
-        return {
-            "token": each.token,
-            "segment": each.key.segment.name,
-            "security_id": each.key.security_id,
-            "symbol": each.symbol,
-            "expiry": None if each.expiry is None else format_expiry(each.expiry),
-            "strike": each.strike,
-            "option_type": None if each.option_type is None else each.option_type.value,
-            "tier": wish.tier.value,
-            "subscribed_at": wish.since.isoformat(),
-            "ws_id": self._wire.ws_id(each.key),
-            "active": self._wire.is_carried(each.key),
-            "owners": len(wish.owners),
-        }
+        return next(self.records((wish,)))
+
+    def records(self, wishes: Iterable[Wish]) -> Iterator[dict[str, object]]:
+        """A row each. What was wished together has one ``since``: it is written once."""
+        since, since_text = None, ""
+        for wish in wishes:
+            each = wish.instrument
+            if wish.since is not since:
+                since, since_text = wish.since, wish.since.isoformat()
+            yield {
+                "token": each.token,
+                "segment": _SEGMENT_NAMES[each.key.segment],
+                "security_id": each.key.security_id,
+                "symbol": each.symbol,
+                "expiry": None if each.expiry is None else format_expiry(each.expiry),
+                "strike": each.strike,
+                "option_type": _OPTION_NAMES[each.option_type],
+                "tier": _TIER_B if TIER_B_OWNER in wish.owners else _TIER_A,
+                "subscribed_at": since_text,
+                "ws_id": self._wire.ws_id(each.key),
+                "active": self._wire.is_carried(each.key),
+                "owners": len(wish.owners),
+            }
 
     def get_ws_stats(self) -> dict[str, object]:
         """Counts, all ready at hand."""

@@ -6,7 +6,7 @@ so that a changed mind costs nothing there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -83,6 +83,8 @@ class WishBooks:
         self._evicted: set[InstrumentKey] = set()
         self._tier_b = 0
         self._numbers = 0
+        self._gathered: tuple[Wish, ...] = ()
+        self._gathered_at = 0  # the revision it is of
         self._tell_change: Callable[[], None] = lambda: None
 
     def on_change(self, call: Callable[[], None]) -> None:
@@ -109,6 +111,10 @@ class WishBooks:
     def lingering(self) -> int:
         return len(self._lingering)
 
+    def lingering_keys(self) -> Collection[InstrumentKey]:
+        """What nobody owns any more and is still on the wire."""
+        return self._lingering.keys()
+
     def wish(self, key: InstrumentKey) -> Wish | None:
         """The wish of an instrument that has an owner."""
         return None if key in self._lingering else self._wishes.get(key)
@@ -121,9 +127,13 @@ class WishBooks:
         wish = self._wishes.get(key)
         return wish is not None and TIER_B_OWNER in wish.owners
 
-    def wishes(self, after: int = 0) -> Iterator[Wish]:
-        """Owned instruments in the order in which they were wished, those numbered above ``after``."""
-        return (wish for key, wish in self._wishes.items() if wish.number > after and key not in self._lingering)
+    def wishes(self) -> Sequence[Wish]:
+        """Owned instruments in the order in which they were wished; gathered anew when the books have changed."""
+        if self._gathered_at != self.revision:
+            lingering = self._lingering
+            self._gathered = tuple(wish for key, wish in self._wishes.items() if key not in lingering)
+            self._gathered_at = self.revision
+        return self._gathered
 
     def held_by(self, owner: int) -> tuple[InstrumentKey, ...]:
         claim = self._claims.get(owner)
@@ -217,13 +227,13 @@ class WishBooks:
         return freed
 
     def _give_to(self, owner: int, instruments: Iterable[Instrument]) -> None:
-        claim = self._claims.get(owner)
+        claim, now = self._claims.get(owner), self._clock.now()
         # Those still on the wire first: a new one may need the place of a lingering one.
         for instrument in sorted(instruments, key=lambda each: each.key not in self._wishes):
             key = instrument.key
             wish = self._wishes.get(key)
             if wish is None or key in self._lingering:
-                wish = self._first_owner(instrument, wish)
+                wish = self._first_owner(instrument, wish, now)
             if owner == TIER_B_OWNER and owner not in wish.owners:
                 self._tier_b += 1
             wish.owners.add(owner)
@@ -232,19 +242,19 @@ class WishBooks:
             self.changed.add(key)
             self._gained(key)
 
-    def _first_owner(self, instrument: Instrument, lingering: Wish | None) -> Wish:
+    def _first_owner(self, instrument: Instrument, lingering: Wish | None, now: datetime) -> Wish:
         key = instrument.key
         self._numbers += 1
         self._evicted.discard(key)
         if lingering is not None:  # still on the wire: nothing to send
             del self._lingering[key]
             wish = self._wishes.pop(key)
-            wish.number, wish.since = self._numbers, self._clock.now()
+            wish.number, wish.since = self._numbers, now
             self._wishes[key] = wish  # at the end: listings go by number
             return wish
         while len(self._wishes) >= self.capacity:
             self._forget(next(iter(self._lingering)))
-        wish = self._wishes[key] = Wish(instrument, self._numbers, self._clock.now())
+        wish = self._wishes[key] = Wish(instrument, self._numbers, now)
         self._by_token[instrument.token] = key
         self._wire.carry(instrument)
         return wish

@@ -87,7 +87,7 @@ def phrase(status: int) -> str:
 
 
 def join_objects(head: Mapping[str, object], name: str, rows: Iterable[bytes]) -> bytes:
-    """``head`` plus a last member ``name``: a list whose elements are encoded already."""
+    """``head`` plus a last member ``name``: a list whose elements, or runs of them, are encoded already."""
     start = encode(head)
     comma = b"," if len(start) > 2 else b""
     return start[:-1] + comma + encode(name) + b":[" + b",".join(rows) + b"]}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from app.market.facts import Standing, StateReader
-from app.market.states import STATES, states
+from app.market.states import STATES
 
 if TYPE_CHECKING:
     from app.market.live_prices import LivePrices, Slots
@@ -57,16 +57,21 @@ class StatusTeller:
         population = self._gathered()
         if not len(population.slots):
             return {}
-        table, tracked = self._board.buffers.table, population.slots >= 0
-        last_ms = np.where(tracked, table["last_ms"][population.slots], 0)
-        gap_ms = np.where(tracked, table["usual_gap_ms"][population.slots], 0.0).astype(np.float64)
-        codes = states(self._states.facts(population.standing, population.slots, last_ms, gap_ms))
+        codes = self._states.codes_at(population.standing, population.slots)
         counted = np.bincount(codes, minlength=len(STATES))
         return {str(state): int(count) for state, count in zip(STATES, counted, strict=True) if count}
 
     def _gathered(self) -> _Population:
         as_of = (self._subscriptions.revision, self._board.revision, self._clock.now().date())
         if self._population is None or self._population.as_of != as_of:
-            instruments = [wish.instrument for wish in self._subscriptions.wishes()]
-            self._population = _Population(as_of, self._states.standing(instruments), self._states.slots(instruments))
+            slots = self._owned_slots()
+            self._population = _Population(as_of, self._states.standing_at(slots), slots)
         return self._population
+
+    def _owned_slots(self) -> Slots:
+        """Every slot on the board but those that only linger."""
+        is_owned = np.zeros(self._board.slots, dtype=np.bool_)
+        slot_of = self._board.buffers.slot_of
+        is_owned[np.fromiter(slot_of.values(), dtype=np.intp, count=len(slot_of))] = True
+        is_owned[[slot_of[key.packed] for key in self._subscriptions.lingering_keys()]] = False
+        return np.flatnonzero(is_owned)

@@ -36,6 +36,7 @@ class Safety:
         yield from self._places()
         yield from self._twice()
         yield from self._owners()
+        yield from self._counts()
         yield from self._prices()
         yield from self._boxes()
 
@@ -82,6 +83,13 @@ class Safety:
             yield f"{wishes.tier_b_count} counted in Tier B"
         if wishes.total != len(expected):
             yield f"{wishes.total} counted, {len(expected)} owned"
+
+    def _counts(self) -> Iterator[str]:
+        runtime = self._stage.runtime
+        owned = [wish.instrument for wish in runtime.subscriptions.wishes()]
+        told, counted = runtime.outbound.teller.states(), Counter(map(str, runtime.market.states.states(owned)))
+        if told != counted:
+            yield f"status tells {told}, one by one there are {dict(counted)}"
 
     def _prices(self) -> Iterator[str]:
         runtime, exchange = self._stage.runtime, self._stage.exchange

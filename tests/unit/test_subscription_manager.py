@@ -328,9 +328,16 @@ def test_listings_go_by_number_and_can_be_continued() -> None:
     books = Books(DHAN)
     books.take(1, range(1, 4))
     books.take(2, range(10, 12))
-    first, second, *_ = books.wishes.wishes()
-    assert [wish.instrument.key.security_id for wish in books.wishes.wishes(after=second.number)] == [3, 10, 11]
-    assert books.wishes.wish_of_token(first.instrument.token) is first
+    listed = books.wishes.wishes()
+    numbers = [wish.number for wish in listed]
+    assert numbers == sorted(numbers)
+    assert [wish.instrument.key.security_id for wish in listed] == [1, 2, 3, 10, 11]
+    books.wishes.release(1)
+    books.take(3, [2])  # a changed mind: it lingered, and goes to the end
+    assert [wish.instrument.key.security_id for wish in books.wishes.wishes()] == [10, 11, 2]
+    assert books.wishes.wish_of_token(listed[3].instrument.token) is listed[3]
+    assert [wish.instrument.key.security_id for wish in books.wishes.listed("TIER_A")] == [10, 11, 2]
+    assert list(books.wishes.listed("TIER_B")) == list(books.wishes.listed("TIER_C")) == []
 
 
 @pytest.mark.parametrize("count", [100, 1_000, 10_000, 25_000])

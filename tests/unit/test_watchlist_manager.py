@@ -532,7 +532,7 @@ class TestRestart:
 
     async def test_stored_times_of_subscription_are_kept(self, full: Market) -> None:
         new = await self.again(full)
-        first = next(new.wishes.wishes())
+        first = new.wishes.wishes()[0]
         stored = {leg.token: leg.subscribed_at for leg in (await full.stored()).legs}
         assert first.since == stored[first.instrument.token]
 
