@@ -161,6 +161,11 @@ class Calendar:
             for session in self.sessions(segment, at.astimezone(self._zone).date())
         )
 
+    def previous_session_day(self, segment: Segment, day: date) -> date | None:
+        """The last day before ``day`` on which the segment traded; None if there was none in the last two weeks."""
+        earlier = (day - timedelta(days=back) for back in range(1, LOOK_AHEAD_DAYS))
+        return next((each for each in earlier if self.sessions(segment, each)), None)
+
     def next_change(self, segment: Segment, at: datetime) -> datetime | None:
         """The next moment at which :meth:`phase` answers differently; None if it never does."""
         if self.always_open:

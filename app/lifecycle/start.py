@@ -156,6 +156,7 @@ class Starter:
         feed = self._runtime.upstream.feed
         assert feed is not None
         feed.point_at(address.feed_url)
+        self._runtime.upstream.chains.point_at(f"{address.control_url}/v2")
         said = {"feed_url": address.feed_url, "control_url": address.control_url}
         (self._settings.bt_data_dir / SIMULATOR_FILE).write_text(json.dumps(said), encoding="ascii")
 
@@ -192,7 +193,7 @@ class Starter:
             self._announce(),
         ]
         if runtime.upstream.feed is not None:
-            works += [runtime.ws_manager.run(), runtime.upstream.tokens.run()]
+            works += [runtime.ws_manager.run(), runtime.upstream.tokens.run(), runtime.oi_baselines.run()]
         if simulator is not None:
             works.append(simulator.run(self._point_at))
         tasks.start(works)

@@ -267,13 +267,14 @@ class LivePrices:
 
     def new_session(self, segment: Segment) -> None:
         """A session of that segment begins: forget its previous closes; what OI stood at becomes the baseline."""
+        self._previous = {key: told for key, told in self._previous.items() if key.segment is not segment}
         for slot in self._slots_in(segment):
             row = self.buffers.table[slot]
             instrument = self._instruments[slot]
             if instrument is not None and self._bears_oi[slot] and row["has"] & Has.OI:
                 previous = PreviousOi(int(row["oi"]), OiBasis.PREVIOUS_SESSION)
                 self._previous[instrument.key] = previous
-                self._set_baseline(slot, previous)
+            self._set_baseline(slot, None if instrument is None else self._previous.get(instrument.key))
             self.buffers.rows[slot * ROW_BYTES] &= 0xFF ^ int(Has.PREV_CLOSE)
             self.buffers.dirty[slot] = 1
 
@@ -284,6 +285,20 @@ class LivePrices:
             key = InstrumentKey(Segment(packed >> 32), packed & 0xFFFF_FFFF)
             self._set_baseline(slot, self._previous.get(key))
             self.buffers.dirty[slot] = 1
+
+    def lacks_baseline(self, key: InstrumentKey) -> bool:
+        """Whether nothing is known that the OI of an instrument could be compared with."""
+        return key not in self._previous
+
+    def add_baselines(self, previous: Mapping[InstrumentKey, PreviousOi]) -> None:
+        """Baselines for instruments that have none; what is known already stays."""
+        for key, told in previous.items():
+            if key not in self._previous:
+                self._previous[key] = told
+                slot = self.buffers.slot_of.get(key.packed)
+                if slot is not None:
+                    self._set_baseline(slot, told)
+                    self.buffers.dirty[slot] = 1
 
     def open_interest(self, segment: Segment) -> dict[InstrumentKey, int]:
         """OI of every instrument of a segment that has told one: what is kept for the next session."""

@@ -15,6 +15,7 @@ from app.core.errors import TerminalError
 from app.core.instruments import Instrument
 from app.core.sessions import Calendar
 from app.dhan.limits import DHAN_LIMITS
+from app.dhan.option_chain import PACE_S, ChainRefused
 from app.market.always_on import TierB
 from app.market.atm_engine import ATMEngine
 from app.market.chain_view import ChainView
@@ -25,6 +26,7 @@ from app.market.instrument_master.registry import InstrumentRegistry
 from app.market.journal import Journal
 from app.market.legs import LegFinder
 from app.market.live_prices import LivePrices
+from app.market.oi_baselines import OiBaselines
 from app.market.session_watch import SessionWatch
 from app.market.subscription_manager import SubscriptionManager
 from app.market.tiers import AlwaysOn, Universe, always_on, parse_universe
@@ -32,7 +34,7 @@ from app.market.watchlist_manager import Desk as ListDesk
 from app.market.watchlist_manager import WatchlistManager
 from app.market.ws_manager import WebSocketManager
 from app.ports.bus import Bus
-from app.ports.feed import FeedLimits
+from app.ports.feed import FeedClosed, FeedLimits
 from app.ports.store import Store
 from app.rest.auth import Authenticator
 from app.rest.chain_quotes import DeskQuotes
@@ -142,6 +144,7 @@ class Runtime:
     outbound: Outbound
     sessions: SessionWatch
     open_interest: OpenInterestBook
+    oi_baselines: OiBaselines
     services: Services
     universe: Universe
     status: Status
@@ -195,7 +198,7 @@ def build(settings: Settings, *, in_memory: bool = False, given: Given | None = 
     relay.renewed = market.ws_manager.credentials_renewed
     relay.deliver = outbound.publisher.notify
     status = Status()
-    open_interest = OpenInterestBook(settings.bt_data_dir, board, market.registry, lambda: clock.now().date())
+    open_interest = OpenInterestBook(settings.bt_data_dir, board, market.registry, calendar, lambda: clock.now().date())
     return Runtime(
         settings=settings,
         clock=clock,
@@ -206,6 +209,15 @@ def build(settings: Settings, *, in_memory: bool = False, given: Given | None = 
         outbound=outbound,
         sessions=SessionWatch(board, calendar, clock, relay, open_interest.keep),
         open_interest=open_interest,
+        oi_baselines=OiBaselines(
+            board,
+            market.registry,
+            market.subscriptions.wishes,
+            clock,
+            upstream.chains.previous_oi,
+            (ChainRefused, FeedClosed),
+            PACE_S,
+        ),
         services=_build_services(settings, clock, calendar, store, market, outbound, authenticator, status),
         universe=parse_universe(_universe_text(settings)),
         status=status,

@@ -15,6 +15,7 @@ import structlog
 
 from app.core.errors import InstrumentUnknown
 from app.core.ids import InstrumentKey, Segment
+from app.core.sessions import Calendar
 from app.market.instrument_master.registry import InstrumentRegistry
 from app.market.live_prices import LivePrices, OiBasis, PreviousOi
 
@@ -26,11 +27,17 @@ class OpenInterestBook:
     """One small file per segment and session day."""
 
     def __init__(
-        self, directory: Path, board: LivePrices, registry: InstrumentRegistry, today: Callable[[], date]
+        self,
+        directory: Path,
+        board: LivePrices,
+        registry: InstrumentRegistry,
+        calendar: Calendar,
+        today: Callable[[], date],
     ) -> None:
         self._folder = directory / FOLDER
         self._board = board
         self._registry = registry
+        self._calendar = calendar
         self._today = today
 
     def keep(self, segment: Segment, day: date) -> None:
@@ -45,13 +52,12 @@ class OpenInterestBook:
             structlog.get_logger("open_interest").warning("not kept", segment=segment.name, error=str(error))
 
     def load(self) -> None:
-        """Hand the newest file of an earlier day to the board, segment by segment."""
+        """Hand what was kept of the previous session to the board; what is older is no baseline."""
         found: dict[InstrumentKey, PreviousOi] = {}
         for segment in Segment:
-            for path in reversed(self._files(segment)):
-                if path.stem.removeprefix(f"{segment.name}-") < self._today().isoformat():
-                    found.update(self._read(path))
-                    break
+            day = self._calendar.previous_session_day(segment, self._today())
+            if day is not None:
+                found.update(self._read(self._folder / f"{segment.name}-{day.isoformat()}.json"))
         self._board.set_previous_oi(found)
 
     def _write(self, path: Path, by_token: dict[str, int]) -> None:

@@ -14,6 +14,7 @@ import structlog
 
 from app.dhan.credentials import Token, TokenSource, TokenVault, TotpMinter, static_token
 from app.dhan.live_feed import DhanFeed
+from app.dhan.option_chain import OptionChainRest
 from app.market.events import Notify
 from app.market.pool import PoolHooks
 from app.market.pool_policy import PoolPolicy
@@ -33,6 +34,7 @@ class Upstream:
     http: httpx.AsyncClient
     tokens: TokenSource
     feed: LateFeed | None
+    chains: OptionChainRest
 
 
 class SimulatedMinter:
@@ -81,8 +83,9 @@ def build_upstream(
     """
     http = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S)
     tokens = _token_source(settings, clock, http, secret_key, on_new_token)
+    chains = OptionChainRest(http, tokens, settings.dhan_api_url if settings.feed_source == "dhan" else None)
     if settings.feed_source == "off":
-        return Upstream(http, tokens, None)
+        return Upstream(http, tokens, None, chains)
 
     def make(url: str) -> Feed:
         fast = False if on_loop else None
@@ -94,7 +97,7 @@ def build_upstream(
     feed = LateFeed(make)
     if settings.feed_source == "dhan":
         feed.point_at(settings.dhan_feed_url)
-    return Upstream(http, tokens, feed)
+    return Upstream(http, tokens, feed, chains)
 
 
 def build_policy(settings: Settings) -> PoolPolicy:

@@ -1,4 +1,4 @@
-"""The control port of the simulator: ``GET /stats?keys=…``, ``POST /faults``, ``DELETE /faults``. For tests and tools.
+"""The HTTP port of the simulator: the exchange's REST, and ``GET /stats?keys=…``, ``POST /faults``, ``DELETE /faults``.
 
 One request per connection, HTTP by h11; every request is answered at once, so no task is needed.
 """
@@ -15,12 +15,13 @@ import orjson
 from app.core.ids import parse_key
 from app.sim.exchange import Exchange
 from app.sim.faults import BadFault, parse_fault
+from app.sim.rest import CHAIN_PATH
 
 BODY_BYTES_MAX = 65_536
 
 
 class ControlSocket(asyncio.Protocol):
-    """One HTTP connection to the control port."""
+    """One HTTP connection."""
 
     def __init__(self, exchange: Exchange, now_s: Callable[[], float]) -> None:
         self._exchange = exchange
@@ -64,6 +65,8 @@ class ControlSocket(asyncio.Protocol):
                     return 200, self._stats(parse_qs(parts.query).get("keys", [""])[0])
                 case "POST", "/faults":
                     return self._inject(orjson.loads(bytes(self._body)))
+                case "POST", path if path == CHAIN_PATH:
+                    return self._exchange.chains.answer(orjson.loads(bytes(self._body)), self._now_s())
                 case "DELETE", "/faults":
                     self._exchange.heal()
                     return 200, {"healed": True}

@@ -40,6 +40,7 @@ from app.dhan.limits import DHAN_LIMITS
 from app.sim.faults import Fault, FaultKind, TimedFault
 from app.sim.line import Delivery, End, Ending, Line
 from app.sim.prices import U32_MAX, Bools, Directory, Market, MarketShape, Rows, Slots
+from app.sim.rest import OptionChains
 
 STEP_S = 0.05
 TOO_MANY_INSTRUMENTS, TOO_MANY_CONNECTIONS, TOKEN_EXPIRED = 804, 805, 807
@@ -86,6 +87,7 @@ class Exchange:
         self._config = config
         self._in_session = in_session
         self.market = Market(directory, config.market)
+        self.chains = OptionChains(self.market, directory)
         self._rng = random.Random(config.market.seed)  # noqa: S311 - a simulation
         self._is_open: Bools = np.zeros(SEGMENT_BYTES, dtype=np.bool_)
         self._open_at_s = -1

@@ -222,6 +222,10 @@ class Market:
     def slot(self, key: InstrumentKey) -> int | None:
         return self._slot_of.get(key)
 
+    def previous_oi(self, slot: int) -> int:
+        """What a contract's OI was when the session before ended."""
+        return int(self._state["prev_oi"][slot])
+
     def is_index(self, slot: int) -> bool:
         return bool(self._state["index"][slot])
 

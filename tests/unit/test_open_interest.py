@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from app.core.ids import Segment
 from app.core.instruments import Instrument
 from app.core.packets import DepthLevel, Full, ltt_from_utc
+from app.core.sessions import Calendar
 from app.dhan.codec import encode_packet
 from app.dhan.decoder import write_frame
-from app.market.live_prices import LivePrices
+from app.market.live_prices import LivePrices, OiBasis, PreviousOi
 from app.runtime.open_interest import FILES_KEPT_PER_SEGMENT, OpenInterestBook
 from tests.masters import small_registry
 
 NOW_MS = 1_770_000_000_000
+ALWAYS = Calendar([], ZoneInfo("Asia/Kolkata"), always_open=True)
 
 
 def show(board: LivePrices, leg: Instrument, oi: int) -> None:
@@ -34,16 +37,23 @@ def test_what_a_session_ended_at_is_the_next_days_baseline(tmp_path: Path) -> No
     leg = next(each for symbol in registry.symbols() for each in registry.get_by_symbol(symbol) if each.option_type)
     before = LivePrices()
     show(before, leg, 1_000)
-    OpenInterestBook(tmp_path, before, registry, lambda: date(2026, 2, 2)).keep(leg.key.segment, date(2026, 2, 2))
+    OpenInterestBook(tmp_path, before, registry, ALWAYS, lambda: date(2026, 2, 2)).keep(
+        leg.key.segment, date(2026, 2, 2)
+    )
 
     after = LivePrices()
-    book = OpenInterestBook(tmp_path, after, registry, lambda: date(2026, 2, 3))
+    book = OpenInterestBook(tmp_path, after, registry, ALWAYS, lambda: date(2026, 2, 3))
     book.load()
     show(after, leg, 1_300)
     assert oi_change(after, leg) == 300
 
+    much_later = LivePrices()
+    OpenInterestBook(tmp_path, much_later, registry, ALWAYS, lambda: date(2026, 2, 4)).load()
+    show(much_later, leg, 1_300)
+    assert oi_change(much_later, leg) != oi_change(much_later, leg), "a session before the previous one: unknown"
+
     same_day = LivePrices()
-    OpenInterestBook(tmp_path, same_day, registry, lambda: date(2026, 2, 2)).load()
+    OpenInterestBook(tmp_path, same_day, registry, ALWAYS, lambda: date(2026, 2, 2)).load()
     show(same_day, leg, 1_300)
     assert oi_change(same_day, leg) != oi_change(same_day, leg), "today's own file is no baseline: unknown"
 
@@ -53,7 +63,7 @@ def test_damaged_and_foreign_files_are_no_baseline_and_old_ones_go(tmp_path: Pat
     leg = next(each for symbol in registry.symbols() for each in registry.get_by_symbol(symbol) if each.option_type)
     board = LivePrices()
     show(board, leg, 1_000)
-    book = OpenInterestBook(tmp_path, board, registry, lambda: date(2026, 2, 20))
+    book = OpenInterestBook(tmp_path, board, registry, ALWAYS, lambda: date(2026, 2, 20))
     for day in range(1, 12):
         book.keep(leg.key.segment, date(2026, 2, day))
     folder = tmp_path / "open-interest"
@@ -62,3 +72,20 @@ def test_damaged_and_foreign_files_are_no_baseline_and_old_ones_go(tmp_path: Pat
     (folder / f"{Segment.IDX_I.name}-2026-02-15.json").write_text('{"NO_SUCH_TOKEN": 5}')
     book.load()
     assert oi_change(board, leg) != oi_change(board, leg)
+
+
+def test_a_new_session_forgets_what_is_older_than_the_one_before(tmp_path: Path) -> None:
+    registry = small_registry(tmp_path)
+    leg = next(each for symbol in registry.symbols() for each in registry.get_by_symbol(symbol) if each.option_type)
+    board = LivePrices()
+    board.track(leg)
+    board.set_previous_oi({leg.key: PreviousOi(900, OiBasis.REST)})
+    board.new_session(leg.key.segment)
+    show(board, leg, 1_000)
+    assert oi_change(board, leg) != oi_change(board, leg), "it told nothing in the session before"
+    board.add_baselines({leg.key: PreviousOi(950, OiBasis.REST)})
+    board.add_baselines({leg.key: PreviousOi(1, OiBasis.REST)})
+    assert oi_change(board, leg) == 50
+    board.new_session(leg.key.segment)
+    show(board, leg, 1_200)
+    assert oi_change(board, leg) == 200

@@ -1,0 +1,114 @@
+"""Fills in what ``oi_change`` is measured against where no earlier session was kept (contract, rule 11)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from datetime import date
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from app.core.ids import InstrumentKey, InstrumentKind, OptionType
+from app.core.instruments import Instrument
+from app.market.live_prices import LivePrices, OiBasis, PreviousOi
+from app.market.wishes import Wish
+from app.ports.clock import Clock
+
+AskChain = Callable[[Instrument, date], Awaitable[Mapping[tuple[float, OptionType], int]]]
+LOOK_S = 30.0
+REFUSALS_MAX = 3  # in a row; then everybody waits
+PAUSE_S = 900.0
+
+
+class ChainName(NamedTuple):
+    symbol: str
+    exchange: str
+    expiry: date
+
+
+class Listing(Protocol):
+    def spot_of(self, symbol: str, expiry: date | None, exchange: str | None = None) -> Instrument | None: ...
+
+
+class OiBaselines:
+    """OWNS which chains were asked for and on which day.
+
+    ``ask`` gives the previous session's OI of a chain by strike and side, and raises one of ``refusals`` where it
+    cannot; ``pace_s`` is the least time between two questions.
+    """
+
+    def __init__(
+        self,
+        board: LivePrices,
+        registry: Listing,
+        wishes: Callable[[], Iterable[Wish]],
+        clock: Clock,
+        ask: AskChain,
+        refusals: tuple[type[Exception], ...],
+        pace_s: float,
+    ) -> None:
+        self._board = board
+        self._registry = registry
+        self._wishes = wishes
+        self._clock = clock
+        self._ask = ask
+        self._refusals = refusals
+        self._pace_s = pace_s
+        self._asked: dict[ChainName, date] = {}
+        self._refused = 0
+
+    async def run(self) -> None:
+        """Ask for what lacks a baseline, one chain after another, until cancelled."""
+        while True:
+            for chain, legs in list(self._lacking()):
+                await self._fill(chain, legs)
+                await asyncio.sleep(PAUSE_S if self._refused >= REFUSALS_MAX else self._pace_s)
+            await asyncio.sleep(LOOK_S)
+
+    def _lacking(self) -> Iterator[tuple[ChainName, list[Instrument]]]:
+        """Subscribed chains with a leg that has no baseline, those not yet asked for today."""
+        today = self._clock.now().date()
+        chains: dict[ChainName, list[Instrument]] = {}
+        for wish in self._wishes():
+            leg = wish.instrument
+            if leg.kind is InstrumentKind.OPTION and leg.expiry is not None:
+                chain = ChainName(leg.symbol, str(leg.exchange), leg.expiry)
+                if self._asked.get(chain) != today and self._board.lacks_baseline(leg.key):
+                    chains.setdefault(chain, []).append(leg)
+        yield from chains.items()
+
+    async def _fill(self, chain: ChainName, legs: list[Instrument]) -> None:
+        underlying = self._registry.spot_of(chain.symbol, chain.expiry, chain.exchange)
+        if underlying is None:
+            self._asked[chain] = self._clock.now().date()
+            return
+        try:
+            told = await self._ask(underlying, chain.expiry)
+        except self._refusals as error:
+            self._note_refusal(error)
+            return
+        if self._refused:
+            structlog.get_logger("open_interest").info("the broker's chains come again")
+        self._refused = 0
+        self._asked[chain] = self._clock.now().date()
+        self._board.add_baselines(_matching(legs, told))
+
+    def _note_refusal(self, error: Exception) -> None:
+        self._refused += 1
+        if self._refused == REFUSALS_MAX:
+            log = structlog.get_logger("open_interest")
+            log.warning("no previous open interest from the broker", reason=str(error), again_after_s=PAUSE_S)
+
+
+def _matching(
+    legs: Iterable[Instrument], told: Mapping[tuple[float, OptionType], int]
+) -> dict[InstrumentKey, PreviousOi]:
+    found = {}
+    for leg in legs:
+        assert leg.strike is not None
+        assert leg.option_type is not None
+        oi = told.get((round(leg.strike, 4), leg.option_type))
+        if oi is not None:
+            found[leg.key] = PreviousOi(oi, OiBasis.REST)
+    return found
