@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import signal
@@ -22,6 +21,7 @@ from app.core.ids import Segment
 from app.core.sessions import Phase
 from app.dhan.scrip_master import DETAILED_URL, MasterDownload, MasterUnavailable
 from app.lifecycle.feed_lock import FeedLock
+from app.lifecycle.heap import Heap
 from app.lifecycle.logs import set_up_logs
 from app.lifecycle.pulse import Pulse, core_wait_ms
 from app.lifecycle.schedule import DailyWork, Schedule
@@ -66,6 +66,7 @@ class Starter:
         )
         self._masters = MasterSource(plan, self._download_master)
         self._simulator: SimulatorProcess | None = None
+        self._heap = Heap(lambda: runtime.subscriptions.total)
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Bring everything up; each step puts its own undoing onto ``stack``."""
@@ -90,8 +91,7 @@ class Starter:
         await self._start_tasks(stack, simulator)
         current.enter(runtime, asyncio.get_running_loop())
         stack.callback(current.leave, runtime)
-        gc.collect()
-        gc.freeze()
+        self._heap.thaw()
         runtime.status.waiting_for.clear()
 
     # -- steps -----------------------------------------------------------------------------------------------------
@@ -268,6 +268,7 @@ class Starter:
         self._runtime.control.use_universe(self._runtime.always_on())
         if self._simulator is not None:  # it must list what we list
             self._simulator.restart_with(("--snapshot", str(snapshot)))
+        self._heap.thaw()  # before the open, when nobody waits
 
     async def _prune_audit(self) -> None:
         before = self._runtime.clock.now() - timedelta(days=self._settings.bt_audit_days)
@@ -277,6 +278,7 @@ class Starter:
         while True:
             await asyncio.sleep(SESSION_LOOK_S)
             self._runtime.sessions.look()
+            self._heap.look()
 
     async def _announce(self) -> None:
         await asyncio.sleep(LISTENING_AFTER_S)

@@ -33,6 +33,9 @@ class SpotOf(Protocol):
     def ladder(self, symbol: str, expiry: date | str, exchange: str | None = None) -> LadderLike: ...
 
 
+CHAINS_A_STEP = 2  # of 202 legs each: some 10 ms
+
+
 @dataclass(slots=True)
 class _Kept:
     """One always-on chain; ``window`` None while its spot is not known or there was no room."""
@@ -94,10 +97,14 @@ class TierB:
             if chain not in self._kept or self._kept[chain].strikes != rule.strikes:
                 self._kept[chain] = _Kept(chain, rule.strikes, rule.legs, self._spot_key(chain))
         self._promise()
-        self.fill()
+        while self.fill():
+            pass
 
     def fill(self) -> int:
-        """Open windows of chains whose spot is known by now; no spot, no guess. Returns how many were opened."""
+        """Open windows of chains whose spot is known by now, a few in a step; no spot, no guess.
+
+        Returns how many were opened: none, and there is nothing to be done at the moment.
+        """
         opened = 0
         if not self._did_fit:
             singles = self._universe.singles
@@ -106,6 +113,8 @@ class TierB:
         for kept in self._kept.values():
             if kept.window is None and (spot := self._spot(kept)) is not None:
                 opened += self._open(kept, spot)
+            if opened == CHAINS_A_STEP:
+                break
         return opened
 
     def follow(self) -> int:

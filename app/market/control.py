@@ -79,7 +79,10 @@ class Control:
     async def step(self) -> None:
         """One pass of the loop: everything that is due now."""
         self._lists.settle_swept()
-        self._tier_b.fill()
+        opened = self._tier_b.fill()
+        while opened:  # others have their turn between chains
+            await asyncio.sleep(0)
+            opened = self._tier_b.fill()
         now = self._clock.monotonic()
         if now - self._followed_at >= FOLLOW_EVERY_S:
             self._followed_at = now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import date
 from typing import NamedTuple, Protocol
 
@@ -17,6 +17,7 @@ from app.ports.clock import Clock
 
 AskChain = Callable[[Instrument, date], Awaitable[Mapping[tuple[float, OptionType], int]]]
 LOOK_S = 30.0
+LEGS_A_STEP = 1_000  # some 2 ms
 REFUSALS_MAX = 3  # in a row; then everybody waits
 PAUSE_S = 900.0
 
@@ -61,22 +62,24 @@ class OiBaselines:
     async def run(self) -> None:
         """Ask for what lacks a baseline, one chain after another, until cancelled."""
         while True:
-            for chain, legs in list(self._lacking()):
+            for chain, legs in (await self._lacking()).items():
                 await self._fill(chain, legs)
                 await asyncio.sleep(PAUSE_S if self._refused >= REFUSALS_MAX else self._pace_s)
             await asyncio.sleep(LOOK_S)
 
-    def _lacking(self) -> Iterator[tuple[ChainName, list[Instrument]]]:
+    async def _lacking(self) -> dict[ChainName, list[Instrument]]:
         """Subscribed chains with a leg that has no baseline, those not yet asked for today."""
         today = self._clock.now().date()
         chains: dict[ChainName, list[Instrument]] = {}
-        for wish in self._wishes():
+        for number, wish in enumerate(list(self._wishes())):
+            if number % LEGS_A_STEP == 0:
+                await asyncio.sleep(0)
             leg = wish.instrument
             if leg.kind is InstrumentKind.OPTION and leg.expiry is not None:
                 chain = ChainName(leg.symbol, str(leg.exchange), leg.expiry)
                 if self._asked.get(chain) != today and self._board.lacks_baseline(leg.key):
                     chains.setdefault(chain, []).append(leg)
-        yield from chains.items()
+        return chains
 
     async def _fill(self, chain: ChainName, legs: list[Instrument]) -> None:
         underlying = self._registry.spot_of(chain.symbol, chain.expiry, chain.exchange)
