@@ -204,7 +204,7 @@ class World:
         self.status: dict[str, object] = {"subscriptions": {"total_subscriptions": 0}}
         self.opener = Opener(
             self.listing, self.engine, self.prices, self.face, self.desk,
-            watchlist=lambda user_id: self.lists.get(user_id, {}), status=lambda: dict(self.status),
+            watchlist=lambda user_id, name: self.lists.get(user_id, {}), status=lambda: dict(self.status),
         )  # fmt: skip
         self.bus = MemoryBus()
         self.shown: list[ChainId] = []
@@ -218,7 +218,7 @@ class World:
     def touch_shown(self, chains: Iterable[ChainId]) -> None:
         self.shown.extend(chains)
 
-    def touch_entries(self, user_id: int) -> None:
+    def touch_entries(self, user_id: int, list_name: str | None = None) -> None:
         self.lists_shown.append(user_id)
 
     def start(self) -> World:

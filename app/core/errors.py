@@ -43,6 +43,23 @@ class AlreadyInWatchlist(TerminalError):
     http_status = 409
 
 
+class ListUnknown(TerminalError):
+    code = "LIST_UNKNOWN"
+    http_status = 404
+
+
+class ListExists(TerminalError):
+    code = "LIST_EXISTS"
+    http_status = 409
+
+
+class ListLimit(TerminalError):
+    """``limit=n``: how many there may be."""
+
+    code = "LIST_LIMIT"
+    http_status = 409
+
+
 class CapacityExceeded(TerminalError):
     """``short=n``: how many instruments do not fit."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from app.core.ids import InstrumentKey, OptionType
 from app.core.instruments import Instrument
 from app.market.atm_engine import CachedWindow
 from app.market.eviction import ChainKey
-from app.ports.store import DEFAULT_LIST, EntryRow, EntryState, InstrumentType
+from app.ports.store import EXPLICIT_LIST, EntryRow, EntryState, InstrumentType
 
 EXPIRED = "EXPIRED"
 
@@ -63,14 +63,20 @@ class Entry:
     def is_active(self) -> bool:
         return self.row.state is EntryState.ACTIVE
 
+    @property
+    def is_explicit(self) -> bool:
+        """Taken through option-chain/subscribe: in none of the user's lists."""
+        return self.row.list_name == EXPLICIT_LIST
+
 
 @dataclass(frozen=True, slots=True)
 class EntryView:
-    """An entry as endpoint 3 shows it. ``state`` is ACTIVE, EVICTED or EXPIRED."""
+    """An entry as endpoint 3 shows it. ``state`` is ACTIVE, EVICTED or EXPIRED; ``position`` counts from 1."""
 
     id: int
     user_id: int
     list_name: str
+    position: int
     symbol: str
     exchange: str
     expiry: date | None
@@ -167,18 +173,30 @@ class EntryBook:
         entry_id = self._ids.get((user_id, list_name, symbol, expiry, instrument_type))
         return None if entry_id is None else self._entries[entry_id]
 
-    def of_user(self, user_id: int, list_name: str = DEFAULT_LIST) -> list[Entry]:
-        """One user's list, in the order of adding."""
+    def of_user(self, user_id: int) -> list[Entry]:
+        """Everything of one user, explicit chains too, list by list in no order of lists."""
         entries = [self._entries[entry_id] for entry_id in self._by_user.get(user_id, ())]
-        return sorted(
-            (each for each in entries if each.row.list_name == list_name), key=lambda each: each.row.added_order
-        )
+        return sorted(entries, key=lambda each: (each.row.list_name, each.row.position, each.id))
+
+    def of_list(self, user_id: int, list_name: str) -> list[Entry]:
+        """One list of one user, in its order."""
+        return [each for each in self.of_user(user_id) if each.row.list_name == list_name]
 
     def of_chain(self, chain: ChainKey) -> list[Entry]:
         return [self._entries[entry_id] for entry_id in self._by_chain.get(chain, ())]
 
     def next_order(self, user_id: int, list_name: str) -> int:
-        return max((each.row.added_order for each in self.of_user(user_id, list_name)), default=0) + 1
+        return max((each.row.added_order for each in self.of_list(user_id, list_name)), default=0) + 1
+
+    def next_position(self, user_id: int, list_name: str) -> int:
+        """Behind the last one."""
+        return max((each.row.position for each in self.of_list(user_id, list_name)), default=0) + 1
+
+    def place(self, entry: Entry, list_name: str, position: int) -> None:
+        """Put an entry into a list of its user; what else its row says stays."""
+        self.discard([entry.id])
+        entry.row = replace(entry.row, list_name=list_name, position=position)
+        self.put(entry)
 
     def put(self, entry: Entry) -> None:
         """Add an entry, or replace the one with its id."""

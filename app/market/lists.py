@@ -95,13 +95,17 @@ class Lists:
 
     # -- views -----------------------------------------------------------------------------------------------------
 
-    def view(self, entry: Entry) -> EntryView:
+    def view(self, entry: Entry, position: int | None = None) -> EntryView:
+        """The entry for people; ``position`` where the caller knows its place in the list, from 1."""
         row = entry.row
+        if position is None:
+            position = 1 + self.book.of_list(row.user_id, row.list_name).index(entry)
         today = self._clock.now().astimezone(self._calendar.zone).date()
         return EntryView(
             id=row.id,
             user_id=row.user_id,
             list_name=row.list_name,
+            position=position,
             symbol=row.symbol,
             exchange=row.exchange,
             expiry=row.expiry,

@@ -17,7 +17,6 @@ from app.market.events import Event
 from app.market.eviction import ChainKey
 from app.market.lists import NO_ROOM, Desk, Lists, epoch_ms, name_of, was_evicted
 from app.ports.store import (
-    DEFAULT_LIST,
     AuditAction,
     AuditRow,
     Changes,
@@ -215,7 +214,7 @@ class Upkeep(Lists):
         if await self._store.was_done(mark):
             return None
         due = [each for each in self.book if each.row.exchange in exchanges and each.row.added_at < added_before]
-        kept = [each for each in due if self._keeps and each.row.list_name == DEFAULT_LIST]
+        kept = [each for each in due if self._keeps and not each.is_explicit]
         removed = [each for each in due if each not in kept] if kept else due
         by_token = [each for each in self._wishes.taken_by_token() if each.chain.exchange in exchanges]
         rolled = {each.id: self._rolled(each, added_before) for each in kept}

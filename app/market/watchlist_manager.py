@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date
 
 from app.core import current
 from app.core.blocking import run
-from app.core.errors import AlreadyExists, AlreadyInWatchlist, NotInWatchlist, TerminalError
-from app.core.ids import InstrumentKey, format_expiry
+from app.core.errors import AlreadyInWatchlist, NotInWatchlist, TerminalError
+from app.core.ids import format_expiry
 from app.market.atm_engine import ChainId
-from app.market.entries import AddResult, ChainResult, Entry, EntryView, RemoveResult, Wanted
+from app.market.entries import AddResult, ChainResult, EntryView, RemoveResult
 from app.market.eviction import ChainKey
 from app.market.lists import Desk, counted, name_of
-from app.market.upkeep import Upkeep
-from app.ports.store import (
-    DEFAULT_LIST,
-    EXPLICIT_LIST,
-    AuditAction,
-    Changes,
-    EntryRow,
-    InstrumentType,
-)
+from app.market.named_lists import ListLimits, NamedLists
+from app.ports.store import DEFAULT_LIST, EXPLICIT_LIST, AuditAction, Changes, InstrumentType
 
-__all__ = ["Desk", "WatchlistManager"]
+__all__ = ["Desk", "ListLimits", "WatchlistManager"]
 
 USE_STORED_EVERY_MS = 15_000  # last use is written at most so often per entry
 LIST_SHOWN_MAX = 8  # chains of a list that count as on the screen that shows it
 OPTION_TYPES = (InstrumentType.STOCK_OPTION, InstrumentType.INDEX_OPTION, InstrumentType.COMMODITY_OPTION)
 
 
-class WatchlistManager(Upkeep):
+class WatchlistManager(NamedLists):
     """Users' lists and explicit chains. Reads are synchronous, from the mirror; writes take turns."""
 
     # -- endpoint 1 and 2 --------------------------------------------------------------------------------------------
@@ -45,16 +38,20 @@ class WatchlistManager(Upkeep):
         underlying_ltp: float | None = None,
         *,
         exchange: str | None = None,
+        list_name: str = DEFAULT_LIST,
     ) -> AddResult:
-        """Put a chain, a future or a cash line on the user's list and subscribe it whole.
+        """Put a chain, a future or a cash line on a list of the user and subscribe it whole.
 
         Without an expiry the nearest listed one is meant. An entry that was evicted is taken back in.
 
         Raises:
+            ListUnknown: the user has no such list.
             InstrumentUnknown, ExpiryUnknown, InvalidRequest, SpotUnknown: see :meth:`LegFinder.find`.
-            AlreadyInWatchlist, CapacityExceeded, StoreUnavailable: nothing has changed.
+            AlreadyInWatchlist, ListLimit, CapacityExceeded, StoreUnavailable: nothing has changed.
         """
-        return await self._in_turn(self._add(user_id, symbol, expiry, instrument_type, underlying_ltp, exchange))
+        return await self._in_turn(
+            self._add(user_id, symbol, expiry, instrument_type, underlying_ltp, exchange, list_name)
+        )
 
     async def _add(
         self,
@@ -64,13 +61,18 @@ class WatchlistManager(Upkeep):
         instrument_type: InstrumentType,
         underlying_ltp: float | None,
         exchange: str | None,
+        list_name: str,
     ) -> AddResult:
+        row = self._require_list(user_id, list_name)
         wanted = self._finder.find(symbol, expiry, instrument_type, underlying_ltp, exchange)
         chain = wanted.chain
-        held = self.book.find(user_id, DEFAULT_LIST, chain.symbol, chain.expiry, instrument_type)
+        held = self.book.find(user_id, row.name, chain.symbol, chain.expiry, instrument_type)
         if held is not None and held.is_active:
-            raise AlreadyInWatchlist(f"{name_of(chain)} is in the watchlist of user {user_id} already")
-        entry, result = await self._take_in(user_id, DEFAULT_LIST, wanted, held)
+            raise AlreadyInWatchlist(f"{name_of(chain)} is in {_the_list(row.name)} of user {user_id} already")
+        if held is None:
+            self._require_room(row)
+        entry, result = await self._take_in(user_id, row.name, wanted, held)
+        self._tell_lists(user_id, "added", row.name)
         return AddResult(
             entry=self.view(entry),
             message=f"{name_of(chain)} added, {counted(len(wanted.legs))} subscribed",
@@ -81,40 +83,52 @@ class WatchlistManager(Upkeep):
             revision=result.revision,
         )
 
-    async def remove(self, user_id: int, symbol: str, expiry: str | date | None = None) -> RemoveResult:
-        """Take a symbol off the user's list: the entries of one expiry, or without one all entries of the symbol.
+    async def remove(
+        self,
+        user_id: int,
+        symbol: str,
+        expiry: str | date | None = None,
+        *,
+        list_name: str | None = None,
+        entry_id: int | None = None,
+    ) -> RemoveResult:
+        """Take a symbol off a list: the entries of one expiry, or without one all entries of the symbol.
+
+        The default list is meant where none is named. With ``entry_id`` only that entry goes, from whichever list.
 
         Raises:
-            NotInWatchlist: there is none.
+            ListUnknown: the user has no such list.
+            NotInWatchlist: there is no such entry.
             StoreUnavailable: nothing has changed.
         """
-        return await self._in_turn(self._remove(user_id, symbol, expiry))
+        return await self._in_turn(self._remove(user_id, symbol, expiry, list_name, entry_id))
 
-    async def _remove(self, user_id: int, symbol: str, expiry: str | date | None) -> RemoveResult:
+    async def _remove(
+        self, user_id: int, symbol: str, expiry: str | date | None, list_name: str | None, entry_id: int | None
+    ) -> RemoveResult:
         name = self._finder.symbol(symbol)
         day = self._finder.day(name, expiry)
+        wanted = None if list_name is None and entry_id is not None else list_name or DEFAULT_LIST
+        row = None if wanted is None else self._require_list(user_id, wanted)
         entries = [
             each
-            for each in self.book.of_user(user_id)
-            if each.row.symbol == name and (day is None or each.row.expiry == day)
+            for each in self.listed(user_id, None if row is None else row.name)
+            if each.row.symbol == name and day in (None, each.row.expiry) and entry_id in (None, each.id)
         ]
         if not entries:
             what = name if day is None else f"{name} {format_expiry(day)}"
-            raise NotInWatchlist(f"{what} is not in the watchlist of user {user_id}", symbol=name)
+            where = _the_list(DEFAULT_LIST if row is None else row.name)
+            raise NotInWatchlist(f"{what} is not in {where} of user {user_id}", symbol=name)
         views = tuple(self.view(each) for each in entries)
         freed = await self._delete(entries, AuditAction.UNSUBSCRIBE, f"removed by user {user_id}")
+        for each in {each.row.list_name for each in entries}:
+            self._tell_lists(user_id, "removed", each)
         message = f"{', '.join(name_of(each.chain) for each in entries)} removed, {counted(freed)} unsubscribed"
         return RemoveResult(message, views, freed, self._wishes.revision)
 
-    # -- endpoint 3 ------------------------------------------------------------------------------------------------
-
-    def entries(self, user_id: int) -> list[EntryView]:
-        """The user's list, in the order of adding."""
-        return [self.view(each) for each in self.book.of_user(user_id)]
-
     def explicit_entries(self, user_id: int) -> list[EntryView]:
         """Chains that the user took without putting them on the list."""
-        return [self.view(each) for each in self.book.of_user(user_id, EXPLICIT_LIST)]
+        return [self.view(each) for each in self.book.of_list(user_id, EXPLICIT_LIST)]
 
     # -- endpoint 5 ------------------------------------------------------------------------------------------------
 
@@ -160,7 +174,7 @@ class WatchlistManager(Upkeep):
         day = self._finder.day(name, expiry)
         entries = [
             each
-            for each in self.book.of_user(user_id, EXPLICIT_LIST)
+            for each in self.book.of_list(user_id, EXPLICIT_LIST)
             if (each.row.symbol, each.row.expiry) == (name, day) and exchange in (None, each.row.exchange)
         ]
         if not entries or day is None:
@@ -221,15 +235,15 @@ class WatchlistManager(Upkeep):
     # -- endpoints 13 and 14 -----------------------------------------------------------------------------------------
 
     async def clear(self, user_id: int | None) -> int:
-        """Empty one user's list, or everybody's; explicit chains stay. Returns how many entries there were."""
+        """Empty one user's lists, or everybody's; the lists and explicit chains stay. Returns how many entries left."""
         return await self._in_turn(self._clear(user_id))
 
     async def _clear(self, user_id: int | None) -> int:
-        entries = [
-            each for each in self.book if each.row.list_name == DEFAULT_LIST and user_id in (None, each.row.user_id)
-        ]
+        entries = [each for each in self.book if not each.is_explicit and user_id in (None, each.row.user_id)]
         if entries:
             await self._delete(entries, AuditAction.UNSUBSCRIBE, "watchlists cleared")
+            for each in {each.row.user_id for each in entries}:
+                self._tell_lists(each, "cleared", None)
         return len(entries)
 
     async def unsubscribe_all_tier_a(self, reason: str = "all Tier A unsubscribed") -> int:
@@ -240,8 +254,8 @@ class WatchlistManager(Upkeep):
         return await self._in_turn(self._unsubscribe_all(reason))
 
     async def _unsubscribe_all(self, reason: str) -> int:
-        explicit = [each for each in self.book if each.row.list_name == EXPLICIT_LIST]
-        rows = [self._suspended(each, reason) for each in self.book if each.row.list_name == DEFAULT_LIST]
+        explicit = [each for each in self.book if each.is_explicit]
+        rows = [self._suspended(each, reason) for each in self.book if not each.is_explicit]
         freed = self._wishes.would_free(self._wishes.claims())
         tokens, audit = self._journal.leaving(freed, AuditAction.UNSUBSCRIBE, reason)
         await self._store.commit(
@@ -281,14 +295,14 @@ class WatchlistManager(Upkeep):
         for kind in OPTION_TYPES:
             self._touch(ChainKey(chain.exchange, chain.symbol, chain.expiry, kind), now_ms)
 
-    def touch_entries(self, user_id: int) -> None:
-        """A connected client shows the user's list; repeat it every few seconds.
+    def touch_entries(self, user_id: int, list_name: str | None = None) -> None:
+        """A connected client shows a list of the user, or all of them; repeat it every few seconds.
 
-        Its most recently used chains count as on the screen, so that a long list neither pins the capacity nor loses
+        The most recently used chains count as on the screen, so that a long list neither pins the capacity nor loses
         its own order of use.
         """
         now_ms = self._clock.now_ms()
-        latest = sorted(self.book.of_user(user_id), key=lambda each: (each.used_ms, each.row.added_order))
+        latest = sorted(self.listed(user_id, list_name), key=lambda each: (each.used_ms, each.row.added_order))
         for entry in latest[-LIST_SHOWN_MAX:]:
             self._wishes.show(entry.chain, now_ms)
             self._touch(entry.chain, now_ms)
@@ -302,106 +316,15 @@ class WatchlistManager(Upkeep):
                 entry.row = replace(entry.row, last_used_at=self._clock.now())
                 self._journal.note_entry(entry.id)
 
-    # -- inside ------------------------------------------------------------------------------------------------------
-
-    async def _take_in(
-        self, user_id: int, list_name: str, wanted: Wanted, held: Entry | None
-    ) -> tuple[Entry, ChainResult]:
-        """Admit, store, wish. A held entry is reopened: evicted before, or to be centred anew."""
-        chain = wanted.chain
-        await self._require_user(user_id)
-        admission = self._wishes.admit(wanted.legs, chain)
-        try:
-            evictions = self._evictions(admission.victims, chain)
-            row = self._active_row(held.row if held else self._new_row(user_id, list_name, chain), wanted, used=True)
-            dropped = self._dropped_by(held, wanted)
-            legs, subscribed = self._journal.arriving(
-                wanted.legs, AuditAction.SUBSCRIBE, f"{name_of(chain)} for user {user_id}"
-            )
-            tokens, unsubscribed = self._journal.leaving(
-                self._instruments(dropped), AuditAction.UNSUBSCRIBE, f"{name_of(chain)} centred anew"
-            )
-            gone = self._instruments([*dropped, *(key for each in admission.victims for key in each.freed)])
-            ids = await self._store.commit(
-                Changes(
-                    entries_updated=[*evictions.entries_updated, *([row] if held else [])],
-                    entries_added=[] if held else [row],
-                    leg_tokens_removed=[*evictions.leg_tokens_removed, *tokens],
-                    legs=legs,
-                    audit=[*evictions.audit, *unsubscribed, *subscribed],
-                )
-            )
-        except AlreadyExists as error:
-            self._wishes.withdraw(admission)
-            raise AlreadyInWatchlist(f"{name_of(chain)} is in the watchlist of user {user_id} already") from error
-        except BaseException:
-            self._wishes.withdraw(admission)
-            raise
-        entry_id = held.id if held else ids[0]
-        self._journal.committed(legs, gone)
-        evicted = self._evicted_chains(admission.victims, user_id)
-        self._wishes.want(admission, entry_id)
-        self._after_eviction(admission.victims, evictions.entries_updated, user_id)
-        entry = self._remember(replace(row, id=entry_id), wanted)
-        if held is not None:
-            self._forget_eviction(chain, [each.key for each in held.legs])
-        assert chain.expiry is not None or chain.instrument_type is InstrumentType.EQUITY
-        result = ChainResult(
-            symbol=chain.symbol,
-            exchange=chain.exchange,
-            expiry=chain.expiry or date.min,
-            message="",
-            subscribed=wanted.legs,
-            failed=wanted.missing,
-            window=wanted.window,
-            evicted=evicted,
-            revision=self._wishes.revision,
-        )
-        return entry, result
-
-    def _dropped_by(self, held: Entry | None, wanted: Wanted) -> list[InstrumentKey]:
-        """Legs that only the held entry owns and that its new window leaves out."""
-        if held is None:
-            return []
-        staying = {each.key for each in wanted.legs}
-        return [each.key for each in self._wishes.would_free((held.id,)) if each.key not in staying]
-
-    def _new_row(self, user_id: int, list_name: str, chain: ChainKey) -> EntryRow:
-        now = self._clock.now()
-        return EntryRow(
-            id=0,
-            user_id=user_id,
-            list_name=list_name,
-            symbol=chain.symbol,
-            exchange=chain.exchange,
-            expiry=chain.expiry,
-            instrument_type=chain.instrument_type,
-            added_at=now,
-            added_order=self.book.next_order(user_id, list_name),
-            last_used_at=now,
-        )
-
-    async def _delete(self, entries: Collection[Entry], action: AuditAction, reason: str) -> int:
-        """Take entries out of store and books; returns how many instruments nobody owns any more."""
-        freed = self._wishes.would_free([each.id for each in entries])
-        tokens, audit = self._journal.leaving(freed, action, reason)
-        await self._store.commit(
-            Changes(entries_removed=[each.id for each in entries], leg_tokens_removed=tokens, audit=audit)
-        )
-        self._journal.committed((), freed)
-        self._drop_entries(entries)
-        return len(freed)
-
-    async def _require_user(self, user_id: int) -> None:
-        if user_id not in self._known_users:
-            await self._store.ensure_user(user_id)
-            self._known_users.add(user_id)
-
 
 def get_watchlist_manager() -> WatchlistManager:
     """The running service's lists: a door of the user's document."""
     manager: WatchlistManager = current.runtime().watchlists
     return manager
+
+
+def _the_list(name: str) -> str:
+    return "the watchlist" if name == DEFAULT_LIST else f"the list {name}"
 
 
 def _refusal(refused: TerminalError | ValueError) -> dict[str, object]:

@@ -45,7 +45,8 @@ class EntryRow:
     """One wish of one user: a chain, a future or a cash line. Table ``watchlist``.
 
     ``expiry`` is None for a cash line (stored as an empty text, never NULL). ``centre`` is the strike that the window
-    was last centred on; with the master it gives the legs back. ``id`` 0 means not stored yet.
+    was last centred on; with the master it gives the legs back. ``id`` 0 means not stored yet. ``added_order`` is the
+    order of adding and stays; ``position`` is the place in the list and changes.
     """
 
     id: int
@@ -62,6 +63,19 @@ class EntryRow:
     state: EntryState = EntryState.ACTIVE
     state_at: datetime | None = None
     state_reason: str | None = None
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ListRow:
+    """A named list of one user. Table ``watchlists``, unique by (user_id, name); lists go by ``position``.
+
+    The default list needs no row: it is there for everybody, and has one only to be put elsewhere than first.
+    """
+
+    user_id: int
+    name: str
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +124,14 @@ class Changes:
     """One transaction's worth of writes. Applied in the order of the fields; all or nothing.
 
     ``once`` names something that may happen one time only (an end of day, ``EOD:NSE:2026-02-03``): the store refuses
-    the whole with ``AlreadyExists`` if the same name was ever committed. ``leg_tokens_removed`` deletes subscription
-    rows; ``legs`` inserts or updates by token.
+    the whole with ``AlreadyExists`` if the same name was ever committed. ``lists_removed`` deletes lists by user and
+    name, but no entry; ``lists`` inserts or updates by both. ``leg_tokens_removed`` deletes subscription rows; ``legs``
+    inserts or updates by token.
     """
 
     once: str | None = None
+    lists_removed: Sequence[tuple[int, str]] = ()
+    lists: Sequence[ListRow] = ()
     entries_removed: Sequence[int] = ()
     entries_updated: Sequence[EntryRow] = ()
     entries_added: Sequence[EntryRow] = ()
@@ -131,6 +148,7 @@ class StoredState:
     entries: tuple[EntryRow, ...] = ()
     legs: tuple[LegRow, ...] = ()
     atm: tuple[AtmRow, ...] = ()
+    lists: tuple[ListRow, ...] = ()
 
 
 class Role(StrEnum):

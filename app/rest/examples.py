@@ -46,6 +46,8 @@ WATCHLIST: dict[str, Any] = {
     "watchlist": [
         {
             "id": 1,
+            "list": "default",
+            "position": 1,
             "symbol": "RELIANCE",
             "expiry_date": "26FEB2026",
             "instrument_type": "STOCK_OPTION",
@@ -54,6 +56,40 @@ WATCHLIST: dict[str, Any] = {
             "state": "ACTIVE",
         }
     ],
+}
+_ENTRY: dict[str, Any] = WATCHLIST["watchlist"][0]
+_LISTS = [
+    {"name": "default", "position": 1, "count": 1, "evicted": 0, "is_default": True},
+    {"name": "swing", "position": 2, "count": 0, "evicted": 0, "is_default": False},
+]
+NAMED_LISTS: dict[str, Any] = {"user_id": 1, "count": 2, "lists": _LISTS}
+CREATE_LIST: dict[str, Any] = {"user_id": 1, "name": "swing"}
+RENAME_LIST: dict[str, Any] = {"user_id": 1, "list": "swing", "name": "positional"}
+DELETE_LIST: dict[str, Any] = {"user_id": 1, "list": "swing"}
+ORDER_LISTS: dict[str, Any] = {"user_id": 1, "lists": ["swing", "default"]}
+LISTS_CHANGED: dict[str, Any] = {"success": True, "message": "list swing created", "lists": _LISTS}
+LIST_DELETED: dict[str, Any] = {
+    "success": True,
+    "message": "list swing deleted, 2 entries removed",
+    "removed": 2,
+    "unsubscribed": 50,
+    "lists": _LISTS[:1],
+}
+ORDER_ENTRIES: dict[str, Any] = {"user_id": 1, "list": "default", "ids": [3, 1, 2]}
+LIST_ORDERED: dict[str, Any] = {
+    "success": True,
+    "message": "list default ordered",
+    "list": "default",
+    "watchlist": [_ENTRY],
+}
+MOVE_ENTRY: dict[str, Any] = {"user_id": 1, "id": 1, "list": "swing", "position": 1, "copy": False}
+ENTRY_MOVED: dict[str, Any] = {
+    "success": True,
+    "message": "RELIANCE 26FEB2026 moved to swing",
+    "list": "swing",
+    "entry": {**_ENTRY, "list": "swing"},
+    "evicted": [],
+    "watchlist": [{**_ENTRY, "list": "swing"}],
 }
 CHAIN_REQUEST: dict[str, Any] = {"symbol": "RELIANCE", "expiry": "26FEB2026", "underlying_ltp": 2641.5}
 CHAIN_SUBSCRIBED: dict[str, Any] = {

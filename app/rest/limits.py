@@ -8,6 +8,9 @@ SYMBOL_CHARS_MAX = 64
 TOKEN_CHARS_MAX = 96
 EXPIRY_CHARS_MAX = 32
 QUERY_CHARS_MAX = 100
+LIST_NAME_CHARS_MAX = 64
+ENTRY_ID_MAX = 2**53 - 1  # what JSON keeps exact
+ORDERED_MAX = 5_000  # ids of one order; a body has room for no more
 CURSOR_CHARS_MAX = 128
 
 PAGE_DEFAULT = 100

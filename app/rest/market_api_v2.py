@@ -16,6 +16,7 @@ from app.rest.error_handlers import install_error_handlers
 from app.rest.health import HealthRoutes
 from app.rest.idempotency import IdempotentWrites
 from app.rest.instrument_routes import InstrumentRoutes
+from app.rest.list_routes import ListRoutes
 from app.rest.metrics import MetricsRoute
 from app.rest.middleware import BodyLimit, Gate, SecurityHeaders
 from app.rest.operations import API, Operation, add_operations, install_openapi
@@ -39,6 +40,7 @@ def create_router(services: Services) -> APIRouter:
 def operations_of(services: Services) -> list[tuple[str, list[Operation]]]:
     """Every operation by section, in the order of matching."""
     return [
+        ("Named lists", ListRoutes(services).operations()),
         ("Watchlist", WatchlistRoutes(services).operations()),
         ("Option chain", ChainRoutes(services).operations()),
         ("Subscriptions", SubscriptionRoutes(services).operations()),

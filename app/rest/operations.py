@@ -19,6 +19,9 @@ from app.core.errors import (
     Forbidden,
     InstrumentUnknown,
     InvalidRequest,
+    ListExists,
+    ListLimit,
+    ListUnknown,
     NotInWatchlist,
     RateLimited,
     SpotUnknown,
@@ -39,6 +42,9 @@ PROBLEM_DETAILS: Mapping[ErrorClass, tuple[str, Mapping[str, object]]] = {
     ExpiryUnknown: ("RELIANCE has no expiry 27FEB2026", {"valid": ["26FEB2026", "30MAR2026"]}),
     NotInWatchlist: ("RELIANCE 26FEB2026 is not in the watchlist of user 1", {}),
     AlreadyInWatchlist: ("RELIANCE 26FEB2026 is in the watchlist of user 1 already", {}),
+    ListUnknown: ("user 1 has no list swing", {"list": "swing"}),
+    ListExists: ("user 1 has a list swing already", {}),
+    ListLimit: ("a list has at most 1000 entries", {"limit": 1000}),
     CapacityExceeded: ("50 more instruments do not fit", {"short": 12}),
     SpotUnknown: ("no spot price yet and none given", {}),
     Unauthenticated: ("this needs a bearer token; POST /api/v2/auth/token gives one", {}),
@@ -78,7 +84,10 @@ Caller = Annotated[Principal, Depends(_principal)]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """``number`` is the contract's, 0 for service endpoints. ``path`` is relative to ``/api/v2`` unless absolute."""
+    """``number`` is the contract's, 0 for endpoints beside the sixteen. ``path`` is relative to ``/api/v2``.
+
+    ``is_users``: answers callers about what is theirs, as the numbered ones do, and not about the service.
+    """
 
     number: int
     method: str
@@ -90,6 +99,11 @@ class Operation:
     errors: Sequence[ErrorClass] = ()
     request: Mapping[str, object] | None = None
     query: str = ""  # an example's path and query, without the prefix
+    is_users: bool = False
+
+    @property
+    def needs_caller(self) -> bool:
+        return self.is_users or self.number > 0
 
     @property
     def is_write(self) -> bool:
@@ -124,8 +138,8 @@ def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
     described: dict[int | str, dict[str, Any]] = {
         200: {"description": "Done", "content": {"application/json": {"example": operation.answer}}}
     }
-    needs_caller = (Unauthenticated, Forbidden) if operation.number else ()
-    for error in (*operation.errors, InvalidRequest, *needs_caller):
+    of_caller = (Unauthenticated, Forbidden) if operation.needs_caller else ()
+    for error in (*operation.errors, InvalidRequest, *of_caller):
         entry = described.setdefault(error.http_status, _problem_answer())
         examples = entry["content"][PROBLEM_MEDIA_TYPE]["examples"]
         examples[error.code] = {"value": problem_example(error, operation)}
@@ -159,7 +173,7 @@ def example_path(operation: Operation) -> str:
 
 def _extra(operation: Operation) -> dict[str, Any]:
     extra: dict[str, Any] = {"x-example-path": example_path(operation), "x-number": operation.number}
-    if operation.is_write and operation.number:
+    if operation.is_write and operation.needs_caller:
         extra["parameters"] = [_IDEMPOTENCY_PARAMETER]
     if operation.request is not None:
         extra["requestBody"] = {"content": {"application/json": {"example": dict(operation.request)}}}

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from app.core.ids import format_expiry
+from app.ports.store import DEFAULT_LIST
 
 if TYPE_CHECKING:
     from datetime import date, tzinfo
 
     from app.core.instruments import Instrument
     from app.market.entries import EntryView, EvictedChain, MissingLeg
+    from app.market.named_lists import ListView
 
 
 def expiry_text(day: date | None) -> str | None:
@@ -33,6 +35,8 @@ def entry_record(entry: EntryView, zone: tzinfo) -> dict[str, object]:
     """A row of endpoint 3. ``state_at`` and ``state_reason`` say since when and why it is not ACTIVE."""
     return {
         "id": entry.id,
+        "list": entry.list_name,
+        "position": entry.position,
         "symbol": entry.symbol,
         "exchange": entry.exchange,
         "expiry_date": expiry_text(entry.expiry),
@@ -45,6 +49,16 @@ def entry_record(entry: EntryView, zone: tzinfo) -> dict[str, object]:
         "state_reason": entry.state_reason,
         "legs": len(entry.legs),
         "missing": [missing_record(leg) for leg in entry.missing],
+    }
+
+
+def list_record(each: ListView) -> dict[str, object]:
+    return {
+        "name": each.name,
+        "position": each.position,
+        "count": each.count,
+        "evicted": each.evicted,
+        "is_default": each.name == DEFAULT_LIST,
     }
 
 

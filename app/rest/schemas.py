@@ -5,12 +5,13 @@ Wrong types are refused (no text for a number, no number for a flag); fields nob
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.ports.store import InstrumentType
+from app.ports.store import DEFAULT_LIST, InstrumentType
 from app.rest import limits
 
 UserId = Annotated[int, Field(strict=True, ge=1, le=limits.USER_ID_MAX, description="`users.id`")]
@@ -32,6 +33,13 @@ ExchangeName = Annotated[
 ]
 
 
+ListName = Annotated[
+    str,
+    Field(strict=True, min_length=1, max_length=limits.LIST_NAME_CHARS_MAX, description="a list; case does not matter"),
+]
+EntryId = Annotated[int, Field(strict=True, ge=1, le=limits.ENTRY_ID_MAX, description="`id` of an entry")]
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -47,12 +55,53 @@ class AddRequest(_Request):
     instrument_type: InstrumentType
     underlying_ltp: Price | None = None
     exchange: ExchangeName | None = None
+    list: ListName = DEFAULT_LIST
 
 
 class RemoveRequest(_Request):
     user_id: UserId
     symbol: Symbol
     expiry: Expiry | None = None
+    list: ListName | None = Field(default=None, description="the default list if left out")
+    id: EntryId | None = Field(default=None, description="that entry only, from whichever list")
+
+
+class ListRequest(_Request):
+    user_id: UserId
+    name: ListName
+
+
+class RenameListRequest(_Request):
+    user_id: UserId
+    list: ListName
+    name: ListName
+
+
+class DeleteListRequest(_Request):
+    user_id: UserId
+    list: ListName
+
+
+class OrderListsRequest(_Request):
+    user_id: UserId
+    lists: Annotated[list[ListName], Field(max_length=limits.ORDERED_MAX)]
+
+
+class OrderEntriesRequest(_Request):
+    user_id: UserId
+    list: ListName = DEFAULT_LIST
+    ids: Annotated[Sequence[EntryId], Field(max_length=limits.ORDERED_MAX)]
+
+
+class MoveRequest(_Request):
+    user_id: UserId
+    id: EntryId
+    list: ListName
+    position: Annotated[int, Field(strict=True, ge=1, le=limits.ORDERED_MAX)] | None = Field(
+        default=None, description="from 1; the end if left out"
+    )
+    # Not named ``copy``, which the model has a method for.
+    is_copy: bool = Field(default=False, strict=True, alias="copy", description="leave the entry where it is as well")
 
 
 class ChainRequest(_Request):
@@ -209,6 +258,44 @@ class Watchlist(_Answer):
     user_id: int
     count: int
     watchlist: list[WatchlistEntry]
+
+
+class NamedList(_Answer):
+    name: str
+    position: int
+    count: int
+    evicted: int = Field(description="entries that are not ACTIVE")
+    is_default: bool
+
+
+class NamedLists(_Answer):
+    user_id: int
+    count: int
+    lists: list[NamedList]
+
+
+class ListsChanged(_Answer):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    success: bool
+    message: str
+    lists: list[NamedList]
+
+
+class ListOrdered(_Answer):
+    success: bool
+    message: str
+    list: str
+    watchlist: Sequence[WatchlistEntry]
+
+
+class EntryMoved(_Answer):
+    success: bool
+    message: str
+    list: str
+    entry: WatchlistEntry
+    evicted: Sequence[EvictedChain]
+    watchlist: Sequence[WatchlistEntry]
 
 
 class ChainSubscribed(_Answer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Path
+from fastapi import Path, Query
 from starlette.responses import Response
 
 from app.core.errors import (
@@ -12,6 +12,8 @@ from app.core.errors import (
     CapacityExceeded,
     ExpiryUnknown,
     InstrumentUnknown,
+    ListLimit,
+    ListUnknown,
     NotInWatchlist,
     SpotUnknown,
     StoreUnavailable,
@@ -27,6 +29,9 @@ from app.rest.windows import taken_window
 UserInPath = Annotated[int, Path(ge=1, le=limits.USER_ID_MAX, description="`users.id`", examples=[1])]
 
 
+ListQuery = Annotated[str | None, Query(alias="list", min_length=1, max_length=limits.LIST_NAME_CHARS_MAX)]
+
+
 class WatchlistRoutes:
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -37,20 +42,21 @@ class WatchlistRoutes:
                 1, "POST", "/watchlist/add", self.add_to_watchlist, schemas.Added,
                 "Add a chain, a future or a cash line; its instruments are subscribed", examples.ADDED,
                 (
-                    InstrumentUnknown, ExpiryUnknown, AlreadyInWatchlist, CapacityExceeded, SpotUnknown,
-                    StoreUnavailable,
+                    InstrumentUnknown, ExpiryUnknown, ListUnknown, AlreadyInWatchlist, ListLimit, CapacityExceeded,
+                    SpotUnknown, StoreUnavailable,
                 ),
                 request=examples.ADD_REQUEST,
             ),
             Operation(
                 2, "POST", "/watchlist/remove", self.remove_from_watchlist, schemas.Removed,
                 "Remove an entry; what nobody else wants is unsubscribed", examples.REMOVED,
-                (InstrumentUnknown, ExpiryUnknown, NotInWatchlist, StoreUnavailable),
+                (InstrumentUnknown, ExpiryUnknown, ListUnknown, NotInWatchlist, StoreUnavailable),
                 request=examples.REMOVE_REQUEST,
             ),
             Operation(
                 3, "GET", "/watchlist/{user_id}", self.watchlist, schemas.Watchlist,
-                "A user's list, in the order of adding", examples.WATCHLIST, query="/watchlist/1",
+                "A user's entries, list by list in their order", examples.WATCHLIST, (ListUnknown,),
+                query="/watchlist/1",
             ),
         ]  # fmt: skip
 
@@ -63,6 +69,7 @@ class WatchlistRoutes:
             body.instrument_type,
             body.underlying_ltp,
             exchange=body.exchange,
+            list_name=body.list,
         )
         return JsonAnswer(
             {
@@ -79,7 +86,9 @@ class WatchlistRoutes:
 
     async def remove_from_watchlist(self, caller: Caller, body: schemas.RemoveRequest) -> Response:
         await require_user(self._services, caller, body.user_id)
-        result = await self._services.watchlists.remove(body.user_id, body.symbol, body.expiry)
+        result = await self._services.watchlists.remove(
+            body.user_id, body.symbol, body.expiry, list_name=body.list, entry_id=body.id
+        )
         return JsonAnswer(
             {
                 "success": True,
@@ -89,8 +98,9 @@ class WatchlistRoutes:
             }
         )
 
-    async def watchlist(self, caller: Caller, user_id: UserInPath) -> Response:
+    async def watchlist(self, caller: Caller, user_id: UserInPath, list_name: ListQuery = None) -> Response:
+        """All lists, or the one that `list` names."""
         caller.require_act_for(user_id)
         zone = self._services.calendar.zone
-        entries = [entry_record(entry, zone) for entry in self._services.watchlists.entries(user_id)]
+        entries = [entry_record(entry, zone) for entry in self._services.watchlists.entries(user_id, list_name)]
         return JsonAnswer({"user_id": user_id, "count": len(entries), "watchlist": entries})

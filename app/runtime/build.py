@@ -31,7 +31,7 @@ from app.market.session_watch import SessionWatch
 from app.market.subscription_manager import SubscriptionManager
 from app.market.tiers import AlwaysOn, Universe, always_on, parse_universe
 from app.market.watchlist_manager import Desk as ListDesk
-from app.market.watchlist_manager import WatchlistManager
+from app.market.watchlist_manager import ListLimits, WatchlistManager
 from app.market.ws_manager import WebSocketManager
 from app.ports.bus import Bus
 from app.ports.feed import FeedClosed, FeedLimits
@@ -239,7 +239,7 @@ def _build_outbound(
         board,
         face,
         desk,
-        watchlist=lambda user_id: _watchlist_rows(market, user_id),
+        watchlist=lambda user_id, list_name: _watchlist_rows(market, user_id, list_name),
         status=teller.status,
     )
     life_s = int(clock.now().timestamp() - clock.offset_s)
@@ -318,7 +318,8 @@ def _build_market(
     finder = LegFinder(registry, engine, board)
     journal = Journal(subscriptions, clock, pool.ws_id)
     desk = ListDesk(subscriptions, engine, finder, journal, store, calendar, clock, notify)
-    watchlists = WatchlistManager(desk, keep_at_end_of_day=settings.bt_eod_keep_watchlists)
+    list_limits = ListLimits(settings.bt_lists_max, settings.bt_list_entries_max)
+    watchlists = WatchlistManager(desk, keep_at_end_of_day=settings.bt_eod_keep_watchlists, limits=list_limits)
     tier_b = TierB(registry, engine, finder, board, subscriptions, journal, clock, notify)
     return Market(
         board=board,
@@ -348,10 +349,10 @@ def _universe_text(settings: Settings) -> str:
         raise TerminalError(f"BT_TIER_B was {str(settings.bt_tier_b)!r}: {error}") from None
 
 
-def _watchlist_rows(market: Market, user_id: int) -> Mapping[str, Instrument]:
-    """The rows of a user's list on the stream: every leg, and the underlying of each chain."""
+def _watchlist_rows(market: Market, user_id: int, list_name: str | None) -> Mapping[str, Instrument]:
+    """The rows of a user's list, or of all, on the stream: every leg, and the underlying of each chain."""
     rows: dict[str, Instrument] = {}
-    for entry in market.watchlists.book.of_user(user_id):
+    for entry in market.watchlists.listed(user_id, list_name):
         if entry.window is not None:
             spot = market.registry.spot_of(entry.row.symbol, entry.row.expiry, entry.row.exchange)
             rows.update({} if spot is None else {spot.token: spot})

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.core.errors import StoreUnavailable
 from app.storage.engine import Engines, database_url, open_engines, why_unavailable
 from app.storage.migrate import HEAD, migrate
-from app.storage.models import metadata
+from app.storage.models import ADDED_WITH, metadata
 from app.storage.writes import last_id, set_last_id
 
 ROWS_AT_ONCE = 2_000
@@ -82,7 +82,7 @@ def verify(file: Path) -> BackupReport:
             if found != "ok":
                 raise BackupRefused(f"{file} is damaged: {found}")
             (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-            counts = {name: _count(connection, name) for name in metadata.tables}
+            counts = {name: _count(connection, name) for name in _tables_of(revision)}
     except (sqlite3.DatabaseError, TypeError) as error:
         raise BackupRefused(f"{file} is not a backup of this program") from error
     if revision > HEAD:  # revisions are numbered
@@ -196,6 +196,11 @@ def _translated() -> Iterator[None]:
         if reason is None:
             raise
         raise StoreUnavailable(reason) from error
+
+
+def _tables_of(revision: str) -> list[str]:
+    """The tables that a schema has; an earlier one has fewer than there are now."""
+    return [name for name in metadata.tables if ADDED_WITH.get(name, "") <= revision]
 
 
 def _count(connection: sqlite3.Connection, table: str) -> int:

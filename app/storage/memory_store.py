@@ -18,6 +18,7 @@ from app.ports.store import (
     EntryRow,
     InstrumentType,
     LegRow,
+    ListRow,
     Role,
     StoredState,
     UserRow,
@@ -34,6 +35,7 @@ class MemoryStore:
         self._clock = clock
         self._started = False
         self._entries: dict[int, EntryRow] = {}
+        self._lists: dict[tuple[int, str], ListRow] = {}
         self._legs: dict[str, LegRow] = {}
         self._atm: dict[tuple[str, date, str], AtmRow] = {}
         self._audit: list[AuditRow] = []
@@ -57,6 +59,7 @@ class MemoryStore:
             entries=tuple(self._entries[row_id] for row_id in sorted(self._entries)),
             legs=tuple(self._legs[token] for token in sorted(self._legs)),
             atm=tuple(self._atm[key] for key in sorted(self._atm)),
+            lists=tuple(self._lists.values()),
         )
 
     async def commit(self, changes: Changes) -> list[int]:
@@ -71,6 +74,9 @@ class MemoryStore:
             (with_id(line, self._last_audit_id + number), mark)
             for number, (line, mark) in enumerate(audit_lines(changes, self._clock.now()), start=1)
         ]
+        for identity in changes.lists_removed:
+            self._lists.pop(identity, None)
+        self._lists.update(((row.user_id, row.name), row) for row in changes.lists)
         self._entries = entries
         self._last_entry_id += len(added)
         for token in changes.leg_tokens_removed:

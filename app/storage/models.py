@@ -104,7 +104,22 @@ watchlist = Table(
     Column("state", String(16), nullable=False),
     Column("state_at", Moment),
     Column("state_reason", Text),
+    Column("position", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("user_id", "list_name", "symbol", "expiry_date", "instrument_type", name="uq_watchlist_entry"),
+    sqlite_autoincrement=True,
+)
+
+# Tables that came after the first revision; a backup of an earlier one is whole without them.
+ADDED_WITH = {"watchlists": "0002"}
+
+watchlists = Table(
+    "watchlists",
+    metadata,
+    _row_id(),
+    Column("user_id", BigInteger, nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    UniqueConstraint("user_id", "name", name="uq_watchlists_name"),
     sqlite_autoincrement=True,
 )
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, select
 
 from app.ports.store import AtmRow, AuditFilter, AuditRow, StoredState, UserRow
 from app.storage import rows
-from app.storage.models import atm_cache, subscription_log, subscriptions, users, watchlist
+from app.storage.models import atm_cache, subscription_log, subscriptions, users, watchlist, watchlists
 from app.storage.values import ROW_ID_MAX
 
 
@@ -23,10 +23,12 @@ def stored_state(connection: Connection) -> StoredState:
     entries = connection.execute(select(watchlist).order_by(watchlist.c.id)).all()
     legs = connection.execute(select(subscriptions)).all()
     atm = connection.execute(select(atm_cache)).all()
+    lists = connection.execute(select(watchlists).order_by(watchlists.c.id)).all()
     return StoredState(
         entries=tuple(rows.to_entry(row) for row in entries),
         legs=tuple(sorted((rows.to_leg(row) for row in legs), key=lambda leg: leg.token)),
         atm=tuple(sorted((rows.to_atm(row) for row in atm), key=_chain)),
+        lists=tuple(rows.to_list(row) for row in lists),
     )
 
 

@@ -15,6 +15,7 @@ from app.ports.store import (
     EntryState,
     InstrumentType,
     LegRow,
+    ListRow,
     Role,
     UserRow,
 )
@@ -42,6 +43,7 @@ def entry_values(entry: EntryRow) -> Values:
         "state": entry.state.value,
         "state_at": entry.state_at,
         "state_reason": entry.state_reason,
+        "position": entry.position,
     }
 
 
@@ -61,7 +63,16 @@ def to_entry(row: Found) -> EntryRow:
         state=EntryState(row.state),
         state_at=row.state_at,
         state_reason=row.state_reason,
+        position=row.position,
     )
+
+
+def list_values(row: ListRow) -> Values:
+    return {"user_id": row.user_id, "name": row.name, "position": row.position}
+
+
+def to_list(row: Found) -> ListRow:
+    return ListRow(user_id=row.user_id, name=row.name, position=row.position)
 
 
 def leg_values(leg: LegRow) -> Values:

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, Insert, Table, bindparam, column, delete, fun
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.functions import Function
 
-from app.ports.store import AtmRow, AuditRow, Changes, EntryRow, LegRow, UserRow
+from app.ports.store import AtmRow, AuditRow, Changes, EntryRow, LegRow, ListRow, UserRow
 from app.storage import rows
-from app.storage.models import atm_cache, subscription_log, subscriptions, users, watchlist
+from app.storage.models import atm_cache, subscription_log, subscriptions, users, watchlist, watchlists
 from app.storage.values import batches
 
 IN_MAX = 5_000  # values in one IN list; SQLite takes 32,766 variables, PostgreSQL 32,767
@@ -21,6 +21,8 @@ SLICE = 250  # rows made ready at a time: 2 to 4 ms, then the loop runs others w
 
 def apply_changes(connection: Connection, changes: Changes, lines: Sequence[tuple[AuditRow, str | None]]) -> list[int]:
     """Write one transaction's worth; return the ids of the new entries."""
+    _delete_lists(connection, changes.lists_removed)
+    _upsert_lists(connection, changes.lists)
     _delete(connection, watchlist, "id", changes.entries_removed)
     _update_entries(connection, changes.entries_updated)
     added = [_insert_entry(connection, entry) for entry in changes.entries_added]
@@ -93,11 +95,21 @@ def _delete(connection: Connection, table: Table, column: str, values: Sequence[
         connection.execute(delete(table).where(table.c[column].in_(batch)))
 
 
+def _delete_lists(connection: Connection, lists: Sequence[tuple[int, str]]) -> None:
+    for user_id, name in lists:
+        connection.execute(delete(watchlists).where(watchlists.c.user_id == user_id, watchlists.c.name == name))
+
+
+def _upsert_lists(connection: Connection, lists: Sequence[ListRow]) -> None:
+    statement = _upsert(connection.dialect.name, watchlists, ("user_id", "name"))
+    for batch in batches(lists, SLICE):
+        connection.execute(statement, [rows.list_values(row) for row in batch])
+
+
 def _update_entries(connection: Connection, entries: Sequence[EntryRow]) -> None:
-    if not entries:
-        return
     change = update(watchlist).where(watchlist.c.id == bindparam("entry_id"))
-    connection.execute(change, [{"entry_id": entry.id, **rows.entry_values(entry)} for entry in entries])
+    for batch in batches(entries, SLICE):
+        connection.execute(change, [{"entry_id": entry.id, **rows.entry_values(entry)} for entry in batch])
 
 
 def _insert_entry(connection: Connection, entry: EntryRow) -> int:

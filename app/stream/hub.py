@@ -358,7 +358,10 @@ class Hub:
     def _is_for(self, client: Client, user_id: int | None) -> bool:
         if user_id is None:
             return client.wants_events
-        return client.may_see(user_id) and (client.wants_events or f"{Kind.WATCHLIST}:{user_id}" in client.topics)
+        if not client.may_see(user_id):
+            return False
+        own = f"{Kind.WATCHLIST}:{user_id}"
+        return client.wants_events or any(name == own or name.startswith(f"{own}:") for name in client.topics)
 
     def _refuse(self, client: Client, refused: TerminalError, asked: object) -> None:
         shown = asked[:200] if isinstance(asked, str) else None

@@ -29,14 +29,14 @@ class ChainNames(Protocol):
     def chain_id(self, symbol: str, expiry: date | str, exchange: str | None = None) -> ChainId: ...
 
 
-Watchlist = Callable[[int], Mapping[str, Instrument]]
+Watchlist = Callable[[int, str | None], Mapping[str, Instrument]]
 
 
 class Opener:
     """Checks topics and opens their sources.
 
-    ``watchlist`` gives the rows of a user's list by token: cash lines and futures, for a chain entry its legs and its
-    underlying. ``status`` is endpoint 6.
+    ``watchlist`` gives the rows of one list of a user, or of all, by token: cash lines and futures, for a chain entry
+    its legs and its underlying; no rows for a list that is not there. ``status`` is endpoint 6.
     """
 
     def __init__(
@@ -74,8 +74,8 @@ class Opener:
                 fixed = {token: self._lookup.by_token(token) for token in topic.tokens}
                 return RowsSource(topic.name, topic_id, lambda: fixed, self._desk, self._face)
             case Kind.WATCHLIST:
-                user_id = topic.user_id
-                return RowsSource(topic.name, topic_id, lambda: self._watchlist(user_id), self._desk, self._face)
+                user_id, name = topic.user_id, topic.list_name
+                return RowsSource(topic.name, topic_id, lambda: self._watchlist(user_id, name), self._desk, self._face)
             case Kind.DEPTH:
                 instrument = self._lookup.by_token(topic.tokens[0])
                 return DepthSource(topic.name, topic_id, instrument, self._face, self._prices.depth)

@@ -36,7 +36,7 @@ class Screens(Protocol):
     """Who keeps account of what is on screens: being shown is a use (contract, rule 5.5)."""
 
     def touch_shown(self, chains: Iterable[ChainId]) -> None: ...
-    def touch_entries(self, user_id: int) -> None: ...
+    def touch_entries(self, user_id: int, list_name: str | None = None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,7 @@ class Publisher:
         self._screens.touch_shown(chain for chain in chains if chain is not None)
         for topic in shown:
             if topic.kind is Kind.WATCHLIST:
-                self._screens.touch_entries(topic.user_id)
+                self._screens.touch_entries(topic.user_id, topic.list_name)
 
     def _step(self, held: OpenTopic, rate: RateClass) -> None:
         rate.seen_round = self._face.round

@@ -1,7 +1,8 @@
 """Names of what a client may watch: parsed, written back, and where their updates travel. Pure.
 
 Contract, section 7: ``chain:NIFTY:26FEB2026`` (or ``chain:BSE:RELIANCE:26FEB2026`` to ask for another exchange than the
-symbol's own), ``quotes:NIFTY_IDX,RELIANCE_EQ``, ``watchlist:1``, ``depth:RELIANCE_EQ``, ``status``, ``events``.
+symbol's own), ``quotes:NIFTY_IDX,RELIANCE_EQ``, ``watchlist:1`` (all lists of user 1; ``watchlist:1:swing`` for the one
+of that name), ``depth:RELIANCE_EQ``, ``status``, ``events``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from app.core.ids import Exchange, format_expiry, parse_expiry
 
 TOPIC_LENGTH_MAX = 32_768
 TOKENS_MAX = 1_000
+LIST_NAME_CHARS_MAX = 64
 RATES_HZ = (10, 5, 2, 1)
 DEFAULT_HZ = 5
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]", re.ASCII)
@@ -62,6 +64,7 @@ class Topic:
     exchange: Exchange | None = None
     tokens: tuple[str, ...] = ()
     user_id: int = 0
+    list_name: str | None = None
 
     @property
     def has_rows(self) -> bool:
@@ -104,9 +107,7 @@ def parse_topic(text: object) -> Topic:
             token = _token(rest)
             return Topic(Kind.DEPTH, f"depth:{token}", tokens=(token,))
         case Kind.WATCHLIST:
-            if not _NUMBER.fullmatch(rest.strip()):
-                raise TopicInvalid("write watchlist:USER with a positive number")
-            return Topic(Kind.WATCHLIST, f"watchlist:{int(rest)}", user_id=int(rest))
+            return _parse_watchlist(rest)
         case Kind.STATUS | Kind.EVENTS if not rest:
             return Topic(Kind(name), name)
     kinds = ", ".join(kind.value for kind in Kind)
@@ -147,6 +148,18 @@ def _parse_quotes(rest: str) -> Topic:
     if len(tokens) > TOKENS_MAX:
         raise TopicInvalid(f"a quotes topic has at most {TOKENS_MAX} tokens, not {len(tokens)}")
     return quotes_topic(tokens)
+
+
+def _parse_watchlist(rest: str) -> Topic:
+    user, colon, list_name = (part.strip() for part in rest.partition(":"))
+    if not _NUMBER.fullmatch(user):
+        raise TopicInvalid("write watchlist:USER with a positive number, or watchlist:USER:LIST")
+    name = f"watchlist:{int(user)}"
+    if not colon:
+        return Topic(Kind.WATCHLIST, name, user_id=int(user))
+    if not 0 < len(list_name) <= LIST_NAME_CHARS_MAX or not list_name.isprintable():
+        raise TopicInvalid(f"a list's name has 1 to {LIST_NAME_CHARS_MAX} printable characters")
+    return Topic(Kind.WATCHLIST, f"{name}:{list_name}", user_id=int(user), list_name=list_name)
 
 
 def _token(text: str) -> str:

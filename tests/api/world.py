@@ -199,7 +199,7 @@ async def running_world(
     face = Face(board, states, clock)
     desk = ChainDesk(ChainView(registry, atm, board, calendar), face, clock)
     status = StatusTeller(subscriptions, pool, states, board, clock)
-    opener = Opener(registry, atm, board, face, desk, watchlist=lambda user_id: {}, status=status.status)
+    opener = Opener(registry, atm, board, face, desk, watchlist=lambda user_id, name: {}, status=status.status)
     services = Services(
         clock=clock,
         calendar=calendar,

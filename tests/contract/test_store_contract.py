@@ -18,6 +18,7 @@ from app.ports.store import (
     Changes,
     EntryState,
     InstrumentType,
+    ListRow,
     Role,
     Store,
     StoredState,
@@ -109,6 +110,33 @@ async def test_an_entry_exists_once(store: Store, expiry: date | None) -> None:
     ]
     assert len(await store.commit(Changes(entries_added=others))) == 5
     assert len((await store.load()).entries) == 6
+
+
+async def test_named_lists_are_kept_by_user_and_name(store: Store) -> None:
+    swing, other = ListRow(1, "swing ₹", 2), ListRow(2, "swing ₹", 1)
+    (moved,) = await store.commit(Changes(lists=[swing, other], entries_added=[entry(list_name="swing ₹", position=3)]))
+    loaded = await store.load()
+    assert loaded.lists == (swing, other)
+    assert loaded.entries[0].position == 3
+    renamed, placed = ListRow(1, "Swing", 2), ListRow(2, "swing ₹", 9)
+    await store.commit(
+        Changes(
+            lists_removed=[(1, "swing ₹"), (3, "none")],
+            lists=[renamed, placed],
+            entries_updated=[replace(loaded.entries[0], list_name="Swing", position=1)],
+        )
+    )
+    loaded = await store.load()
+    assert sorted(loaded.lists, key=lambda row: row.user_id) == [renamed, placed]
+    assert [(row.id, row.list_name, row.position) for row in loaded.entries] == [(moved, "Swing", 1)]
+
+
+async def test_a_refused_commit_leaves_the_lists_alone(store: Store) -> None:
+    kept = ListRow(1, "swing", 2)
+    await store.commit(Changes(lists=[kept], entries_added=[entry()]))
+    with pytest.raises(AlreadyExists):
+        await store.commit(Changes(lists_removed=[(1, "swing")], lists=[ListRow(1, "new", 3)], entries_added=[entry()]))
+    assert (await store.load()).lists == (kept,)
 
 
 async def test_the_same_entry_twice_in_one_commit_is_refused(store: Store) -> None:

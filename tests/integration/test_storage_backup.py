@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from app.core.errors import AlreadyExists, StoreUnavailable
-from app.ports.store import AuditFilter, AuditRow, Changes, Role, StoredState, UserRow
+from app.ports.store import AuditFilter, AuditRow, Changes, ListRow, Role, StoredState, UserRow
 from app.storage import backup as backup_module
 from app.storage.backup import BackupRefused, backup, restore, verify
 from app.storage.migrate import HEAD
@@ -55,6 +55,7 @@ async def fill(url: str) -> None:
                 legs=[leg(float(n)) for n in range(50)],
                 atm=[atm()],
                 audit=[line(timestamp=NOON - timedelta(days=1)) for _ in range(30)],
+                lists=[ListRow(1, "swing ₹", 2)],
             )
         )
         await store.commit(Changes(once="EOD:1", entries_removed=[first, last], audit=[line(f"₹ {n}") for n in "ab"]))
@@ -98,6 +99,7 @@ async def test_a_backup_holds_everything_and_goes_back_into_any_database(source:
     assert report.revision == HEAD
     assert report.rows == {
         "watchlist": 2,
+        "watchlists": 1,
         "subscriptions": 50,
         "atm_cache": 1,
         "subscription_log": 2,

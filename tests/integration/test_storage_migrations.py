@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import make_url
 
 from app.core.errors import StoreUnavailable
-from app.ports.store import Changes
+from app.ports.store import Changes, ListRow
 from app.storage.engine import database_url as parsed
 from app.storage.engine import open_engines
 from app.storage.migrate import HEAD, MIGRATIONS, migrate, revision_of, upgrade
@@ -25,7 +26,7 @@ from app.storage.sql_store import SqlStore
 from tests.contract.fakes import SetClock, entry
 
 INI = MIGRATIONS / "alembic.ini"
-TABLES = {"watchlist", "subscriptions", "atm_cache", "subscription_log", "users"}
+TABLES = {"watchlist", "watchlists", "subscriptions", "atm_cache", "subscription_log", "users"}
 CONTRACT_COLUMNS = {
     "watchlist": {"id", "user_id", "symbol", "expiry_date", "instrument_type", "added_at", "added_order"},
     "subscriptions": {
@@ -150,6 +151,42 @@ def test_the_named_head_is_the_newest_script() -> None:
     # Backups compare revisions as text.
     assert revisions == sorted(revisions, reverse=True)
     assert {len(revision) for revision in revisions} == {4}
+
+
+OLD_ENTRY = (
+    "INSERT INTO watchlist (user_id, list_name, symbol, exchange, expiry_date, instrument_type, added_at, added_order,"
+    " last_used_at, state) VALUES (1, 'default', 'TCS', 'NSE', '', 'EQUITY', '2026-02-03 10:00:00', 7,"
+    " '2026-02-03 10:00:00', 'ACTIVE')"
+)
+
+MOVED = [("swing", "TCS"), ("swing", "INFY"), ("other", "INFY"), ("@explicit", "SBIN")]
+
+
+def test_named_lists_come_and_go_with_their_revision(empty_url: str) -> None:
+    """Down, an entry of a named list joins the default list, unless that has the same one."""
+
+    def rows(connection: Connection) -> list[tuple[object, ...]]:
+        found = connection.execute(text("SELECT symbol, list_name, added_order FROM watchlist ORDER BY id"))
+        return [tuple(row) for row in found]
+
+    async def add() -> None:
+        store = SqlStore(empty_url, SetClock())
+        await store.start()
+        (old,) = (await store.load()).entries
+        assert (old.added_order, old.position) == (7, 7)
+        twice = [replace(old, id=0, list_name=name, symbol=symbol) for name, symbol in MOVED]
+        await store.commit(Changes(lists=[ListRow(1, "swing", 2)], entries_added=twice))
+        await store.stop()
+
+    alembic("-x", f"url={empty_url}", "upgrade", "0001")
+    asyncio.run(on(empty_url, lambda connection: connection.execute(text(OLD_ENTRY))))
+    upgrade(empty_url)
+    assert asyncio.run(on(empty_url, differences)) == []
+    asyncio.run(add())
+    alembic("-x", f"url={empty_url}", "downgrade", "0001")
+    assert asyncio.run(on(empty_url, rows)) == [("TCS", "default", 7), ("INFY", "default", 7), ("SBIN", "@explicit", 7)]
+    upgrade(empty_url)
+    assert asyncio.run(on(empty_url, differences)) == []
 
 
 def test_an_upgrade_may_be_repeated_and_keeps_the_rows(empty_url: str) -> None:

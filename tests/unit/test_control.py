@@ -148,7 +148,7 @@ class TestWindowsOfEntries:
         result = await market.lists.subscribe_chain(2, "TCS", FEB, 3300.0)
         await passes(market, 60)
         assert market.events("window_moved") == []
-        own = market.lists.book.of_user(2, "@explicit")[0]
+        own = market.lists.book.of_list(2, "@explicit")[0]
         assert {each.key for each in own.legs} == {each.key for each in result.subscribed}
         market.quote("TCS", 3121.0)
         await passes(market, 1)

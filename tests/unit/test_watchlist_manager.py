@@ -325,7 +325,7 @@ class TestEviction:
             await full.lists.add(9, "RELIANCE", FEB, STOCK)
         assert full.lists.entries(1)[0].state == "ACTIVE"
         assert full.wishes.total == 150
-        assert full.told == []
+        assert full.events("evicted") == []
 
     async def test_room_is_kept_while_the_commit_is_under_way(self) -> None:
         market = await spotted(Market(limits=SMALL))
