@@ -103,6 +103,8 @@ class Settings(BaseSettings):
     bt_stalled_client_s: float = Field(default=30.0, gt=0, le=600)
     bt_lists_max: int = Field(default=50, ge=1, le=1_000)
     bt_list_entries_max: int = Field(default=1_000, ge=1, le=25_000)
+    bt_return_room: int = Field(default=500, ge=1, le=25_000)
+    bt_return_after_s: float = Field(default=60.0, ge=0, le=86_400)
     bt_audit_days: int = Field(default=90, ge=1, le=3650)
     bt_backoff_base_s: float = Field(default=0.25, gt=0, le=60)
     bt_backoff_cap_s: float = Field(default=30.0, gt=0, le=600)

@@ -166,6 +166,13 @@ class Calendar:
         earlier = (day - timedelta(days=back) for back in range(1, LOOK_AHEAD_DAYS))
         return next((each for each in earlier if self.sessions(segment, each)), None)
 
+    def judged_from(self, segment: Segment, at: datetime) -> datetime | None:
+        """Since when silence means something: the open of the session; None while closed, pre-open or frozen."""
+        if self.is_frozen(segment, at):
+            return None
+        sessions = self.sessions(segment, at.astimezone(self._zone).date())
+        return next((each.open for each in sessions if each.open <= at < each.close), None)
+
     def next_change(self, segment: Segment, at: datetime) -> datetime | None:
         """The next moment at which :meth:`phase` answers differently; None if it never does."""
         if self.always_open:

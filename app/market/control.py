@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import structlog
 
@@ -21,8 +22,14 @@ IDLE_S = 1.0  # nor less often than this
 BUSY_S = 0.2  # while chains wait for a spot or keys move between connections
 FOLLOW_EVERY_S = 0.5
 WRITE_EVERY_S = 0.5
-RETURN_ROOM = 500
-RETURN_AFTER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnPolicy:
+    """When evicted chains come back: once ``room`` instruments have been free for ``after_s`` seconds."""
+
+    room: int = 500
+    after_s: float = 60.0
 
 
 class Control:
@@ -36,7 +43,9 @@ class Control:
         wire: WebSocketManager,
         journal: Journal,
         clock: Clock,
+        returns: ReturnPolicy | None = None,
     ) -> None:
+        self._returns = returns or ReturnPolicy()
         self._tier_b = tier_b
         self._lists = lists
         self._wishes = wishes
@@ -114,13 +123,13 @@ class Control:
         return returned
 
     def _has_had_room(self) -> bool:
-        if self._wishes.free < RETURN_ROOM:
+        if self._wishes.free < self._returns.room:
             self._room_since = None
             return False
         now = self._clock.monotonic()
         if self._room_since is None:
             self._room_since = now
-        return now - self._room_since >= RETURN_AFTER_S
+        return now - self._room_since >= self._returns.after_s
 
     async def _steer(self) -> None:
         while True:

@@ -128,8 +128,9 @@ class StateReader:
         self, standing: Standing, slots: Slots, last_ms: Millis, usual_gap_ms: npt.NDArray[np.float64]
     ) -> StateFacts:
         """The facts of those instruments now; columns as :meth:`LivePrices.columns` gives them."""
-        in_session, alive = self._segments(standing.segments)
+        in_session, alive, judged_from_ms = self._segments(standing.segments)
         tracked = slots >= 0
+        lost_ms = np.where(tracked, self._wires.slot_lost_ms[slots], 0)
         return StateFacts(
             expired=standing.expired,
             evicted=standing.evicted,
@@ -137,8 +138,10 @@ class StateReader:
             sent_ms=np.where(tracked, self._wires.sent_ms[slots], 0),
             last_ms=last_ms,
             usual_gap_ms=usual_gap_ms,
-            lost_ms=np.where(tracked, self._wires.slot_lost_ms[slots], 0),
+            normal_gap_ms=self._prices.normal_gap_ms(slots),
+            lost_ms=np.maximum(lost_ms, self._prices.segment_lost_ms[standing.segments]),
             in_session=in_session[standing.segments],
+            judged_from_ms=judged_from_ms[standing.segments],
             segment_alive=alive[standing.segments],
             now_ms=self._clock.now_ms(),
         )
@@ -191,8 +194,9 @@ class StateReader:
 
         return tell
 
-    def _segments(self, wanted: npt.NDArray[np.uint8]) -> tuple[Bools, Bools]:
+    def _segments(self, wanted: npt.NDArray[np.uint8]) -> tuple[Bools, Bools, Millis]:
         in_session, alive = np.zeros(256, dtype=np.bool_), np.zeros(256, dtype=np.bool_)
+        judged_from_ms = np.zeros(256, dtype=np.int64)
         now, now_ms = self._clock.now(), self._clock.now_ms()
         for code in np.unique(wanted).tolist():
             segment = Segment(code)
@@ -200,4 +204,6 @@ class StateReader:
             in_session[code] = phase is not Phase.CLOSED
             fresh = now_ms - self._prices.segment_last_ms(segment) <= SEGMENT_ALIVE_MS
             alive[code] = phase is Phase.OPEN and fresh
-        return in_session, alive
+            since = self._calendar.judged_from(segment, now)
+            judged_from_ms[code] = 0 if since is None else now_ms - int((now - since).total_seconds() * 1000)
+        return in_session, alive, judged_from_ms

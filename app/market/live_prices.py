@@ -28,6 +28,9 @@ Floats = npt.NDArray[np.float64]
 Slots = npt.NDArray[np.intp]
 
 BOARD_SLOTS = 32_768
+KNOWN_AFTER = 20  # packets: before that nobody knows how often an instrument comes
+UNKNOWN_GAP_MS = 360_000.0
+LONGEST_SHARE = 0.8  # of the longest silence that it came back from counts as normal
 PENNIES_BLUR_AT = 131_072.0  # rupees: above it neighbouring float32 values are further apart than a paisa
 
 # The board's part of a stream row, in the order of the contract's section 7.
@@ -115,6 +118,9 @@ class LivePrices:
         self._oi_basis = np.zeros(slots, dtype=np.uint8)
         self._previous: dict[InstrumentKey, PreviousOi] = {}
         self._segment_last_ms = np.zeros(256, dtype=np.int64)
+        self.segment_lost_ms = np.zeros(256, dtype=np.int64)  # when a segment was last judged silent everywhere
+        self._longest_gap_ms = np.zeros(slots, dtype=np.int64)
+        self._learnt_ms = np.zeros(slots, dtype=np.int64)
 
     # -- slots
 
@@ -172,6 +178,7 @@ class LivePrices:
         buffers.rows[slot * ROW_BYTES : (slot + 1) * ROW_BYTES] = bytes(ROW_BYTES)
         buffers.socket_of[slot] = buffers.moving_to[slot] = NO_SOCKET
         buffers.dirty[slot] = 0
+        self._longest_gap_ms[slot] = self._learnt_ms[slot] = 0
 
     # -- single values
 
@@ -256,6 +263,35 @@ class LivePrices:
             np.where(from_feed, int(OiBasis.FEED), basis).astype(np.uint8),
         )
 
+    # -- what is usual
+
+    def learn_gaps(self, judged_from_ms: npt.NDArray[np.int64], lost_ms: npt.NDArray[np.int64]) -> None:
+        """Note the silences that instruments have come back from since the last call.
+
+        ``judged_from_ms`` by segment, 0 where silence means nothing now; ``lost_ms`` by slot: a silence during which
+        the connection was lost teaches nothing.
+        """
+        last_ms = self.buffers.table["last_ms"]
+        since_ms = judged_from_ms[self.segments]
+        came = np.flatnonzero(last_ms > self._learnt_ms)
+        before = self._learnt_ms[came]
+        usable = (since_ms[came] > 0) & (before >= since_ms[came]) & (lost_ms[came] < before)
+        taught = came[usable]
+        self._longest_gap_ms[taught] = np.maximum(self._longest_gap_ms[taught], (last_ms[came] - before)[usable])
+        self._learnt_ms[came] = last_ms[came]
+
+    def normal_gap_ms(self, slots: Slots) -> Floats:
+        """The silence that is normal for each: never shorter than its average gap. A slot of -1 has the unknown's."""
+        rows = self.buffers.table
+        usual = np.maximum(rows["usual_gap_ms"][slots], LONGEST_SHARE * self._longest_gap_ms[slots])
+        known = (slots >= 0) & (rows["packets"][slots] >= KNOWN_AFTER)
+        normal: Floats = np.where(known, usual, np.maximum(usual, UNKNOWN_GAP_MS)).astype(np.float64)
+        return normal
+
+    def slots_of(self, segment: Segment) -> Slots:
+        """The slots of a segment's tracked instruments."""
+        return np.array(self._slots_in(segment), dtype=np.intp)
+
     # -- sessions
 
     def set_latching(self, segments_in_session: Iterable[Segment]) -> None:
@@ -276,6 +312,7 @@ class LivePrices:
                 self._previous[instrument.key] = previous
             self._set_baseline(slot, None if instrument is None else self._previous.get(instrument.key))
             self.buffers.rows[slot * ROW_BYTES] &= 0xFF ^ int(Has.PREV_CLOSE)
+            self._longest_gap_ms[slot] //= 2  # what was normal yesterday counts, but less
             self.buffers.dirty[slot] = 1
 
     def set_previous_oi(self, previous: Mapping[InstrumentKey, PreviousOi]) -> None:

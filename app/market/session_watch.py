@@ -1,4 +1,4 @@
-"""Turns the calendar into what the board and the people need: latching, new sessions, notices of open and close."""
+"""Turns the calendar into what board and people need: latching, new sessions, notices of open, close and silence."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from app.core.ids import Segment
 from app.core.sessions import EXCHANGE_OF, Calendar, Phase
 from app.market.events import Event, Notify
 from app.market.live_prices import LivePrices
+from app.market.silence_watch import SilenceWatch
 from app.ports.clock import Clock
 
 KeepOpenInterest = Callable[[Segment, date], None]
@@ -18,13 +19,20 @@ class SessionWatch:
     """Call :meth:`look` each second. ``keep_oi(segment, day)`` is told when that day's session is over."""
 
     def __init__(
-        self, board: LivePrices, calendar: Calendar, clock: Clock, notify: Notify, keep_oi: KeepOpenInterest
+        self,
+        board: LivePrices,
+        calendar: Calendar,
+        clock: Clock,
+        notify: Notify,
+        keep_oi: KeepOpenInterest,
+        silences: SilenceWatch,
     ) -> None:
         self._board = board
         self._calendar = calendar
         self._clock = clock
         self._notify = notify
         self._keep_oi = keep_oi
+        self._silences = silences
         self._phases: dict[Segment, tuple[Phase, datetime | None]] = {}
 
     def look(self) -> None:
@@ -32,6 +40,7 @@ class SessionWatch:
         for segment in Segment:
             self._look_at(segment, now)
         self._board.set_latching(segment for segment, (phase, _) in self._phases.items() if phase is not Phase.CLOSED)
+        self._silences.look()
 
     def _look_at(self, segment: Segment, now: datetime) -> None:
         phase = self._calendar.phase(segment, now)

@@ -53,8 +53,10 @@ class StateFacts:
 
     ``owned``: somebody wishes it. ``evicted``: its last owner was evicted. ``sent_ms``: when the subscribe went out on
     the present connection. ``last_ms``: its newest packet. ``usual_gap_ms``: average time between packets, 0 if not
-    known. ``lost_ms``: when its connection was last cut or judged mute. ``in_session``: its segment trades now, the
-    pre-open included. ``segment_alive``: some packet of its segment came within :data:`SEGMENT_ALIVE_MS`.
+    known. ``normal_gap_ms``: the silence that is normal for it. ``lost_ms``: when its connection or its segment was
+    last cut or judged mute. ``in_session``: its segment trades now, the pre-open included. ``judged_from_ms``: since
+    when silence means something, 0 while it means nothing (pre-open, closing auction). ``segment_alive``: some packet
+    of its segment came within :data:`SEGMENT_ALIVE_MS`.
     """
 
     expired: Bools
@@ -63,8 +65,10 @@ class StateFacts:
     sent_ms: Millis
     last_ms: Millis
     usual_gap_ms: npt.NDArray[np.float64]
+    normal_gap_ms: npt.NDArray[np.float64]
     lost_ms: Millis
     in_session: Bools
+    judged_from_ms: Millis
     segment_alive: Bools
     now_ms: int
 
@@ -72,9 +76,9 @@ class StateFacts:
         return len(self.owned)
 
 
-def stale_after_ms(usual_gap_ms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """How old a packet may be before a live segment makes it suspect."""
-    return np.maximum(float(STALE_AFTER_MS), STALE_GAPS * usual_gap_ms)
+def stale_after_ms(normal_gap_ms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How long it may be silent before a live segment makes it suspect."""
+    return np.maximum(float(STALE_AFTER_MS), STALE_GAPS * normal_gap_ms)
 
 
 def quiet_after_ms(usual_gap_ms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -88,6 +92,9 @@ def states(facts: StateFacts) -> npt.NDArray[np.uint8]:
     A key that had packets before its connection went is a GAP, not WANTED: it was sent once, and what is shown is old.
     """
     age_ms = facts.now_ms - facts.last_ms
+    is_judged = facts.judged_from_ms > 0
+    silent_ms = facts.now_ms - np.maximum(facts.last_ms, facts.judged_from_ms)
+    is_overdue = is_judged & (silent_ms > stale_after_ms(facts.normal_gap_ms))
     seen = facts.last_ms > 0
     cut = seen & (facts.lost_ms >= facts.last_ms) & (facts.lost_ms > 0)
     conditions = {
@@ -98,7 +105,7 @@ def states(facts: StateFacts) -> npt.NDArray[np.uint8]:
         InstrumentState.SENT: ~seen,
         InstrumentState.CLOSED: ~facts.in_session,
         InstrumentState.GAP: cut,
-        InstrumentState.STALE: facts.segment_alive & (age_ms > stale_after_ms(facts.usual_gap_ms)),
+        InstrumentState.STALE: facts.segment_alive & is_overdue,
         InstrumentState.QUIET: age_ms > quiet_after_ms(facts.usual_gap_ms),
     }
     codes = np.full(len(facts), STATE_CODES[InstrumentState.LIVE], dtype=np.uint8)
@@ -139,7 +146,7 @@ def why(
         InstrumentState.WANTED: "wanted, but the subscribe message has not gone out yet",
         InstrumentState.SENT: _why_sent(facts, was_sent),
         InstrumentState.CLOSED: f"its market is closed; last packet {tell_time(last)}",
-        InstrumentState.GAP: f"its connection was cut or mute since {tell_time(int(facts.lost_ms[0]))}, and nothing "
+        InstrumentState.GAP: f"its feed was cut or mute since {tell_time(int(facts.lost_ms[0]))}, and nothing "
         f"has come since the packet of {tell_time(last)}; {was_sent}",
         InstrumentState.STALE: f"{was_sent}; no packet for {age} although its segment is alive; {usual}",
         InstrumentState.QUIET: f"{was_sent}; no packet for {age}, {_why_quiet(facts)}; {usual}",
@@ -157,6 +164,8 @@ def _why_sent(facts: StateFacts, was_sent: str) -> str:
 
 
 def _why_quiet(facts: StateFacts) -> str:
+    if not facts.judged_from_ms[0]:
+        return "as values stand still before the open and in the closing auction"
     if facts.segment_alive[0]:
         return "which is normal for it"
     return "nor for anything else in its segment"

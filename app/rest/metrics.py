@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
+from app.core.ids import Segment
 from app.ports.feed import ConnectionCounters
 from app.rest.services import Gauges, Services
 
@@ -90,6 +91,13 @@ class ServiceCollector(Collector):
         yield CounterMetricFamily(
             "bt_feed_asked_again", "instruments asked for again, nothing having come", value=again
         )
+        silent = GaugeMetricFamily(
+            "bt_segment_silent", "1 while a segment that trades sends nothing", labels=["segment"]
+        )
+        quiet = set(self._services.silent_segments())
+        for segment in Segment:
+            silent.add_metric([segment.name], float(segment.name in quiet))
+        yield silent
 
     def _counters(self) -> Iterator[Metric]:
         counters = self._services.board.buffers.counters

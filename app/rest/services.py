@@ -73,6 +73,7 @@ class Services:
 
     ``connections`` is how many upstream connections there should be, 0 where the feed is off. ``concerns`` gives
     reasons for ``degraded`` beyond those that ``/health`` finds itself (connections down, no registry, store).
+    ``silent_segments`` names those that should send and do not.
     ``badges`` says whose prices these are, whether the markets are open and when Tier A leaves: members of ``/health``.
     ``registry_admin`` is the body of ``/api/v2/admin/registry``. ``versions`` goes into ``/health`` and ``/metrics``.
     """
@@ -97,6 +98,7 @@ class Services:
     connections: int = 5
     gauges: Callable[[], Gauges] = Gauges
     concerns: Callable[[], Sequence[str]] = tuple
+    silent_segments: Callable[[], Sequence[str]] = tuple
     badges: Callable[[], Mapping[str, object]] = dict
     versions: Mapping[str, str] = field(default_factory=dict)
     web_dir: Path = WEB_DIR

@@ -19,7 +19,7 @@ from app.dhan.option_chain import PACE_S, ChainRefused
 from app.market.always_on import TierB
 from app.market.atm_engine import ATMEngine
 from app.market.chain_view import ChainView
-from app.market.control import Control
+from app.market.control import Control, ReturnPolicy
 from app.market.events import Event, Notify
 from app.market.facts import StateReader
 from app.market.instrument_master.registry import InstrumentRegistry
@@ -28,6 +28,7 @@ from app.market.legs import LegFinder
 from app.market.live_prices import LivePrices
 from app.market.oi_baselines import OiBaselines
 from app.market.session_watch import SessionWatch
+from app.market.silence_watch import SilenceWatch
 from app.market.subscription_manager import SubscriptionManager
 from app.market.tiers import AlwaysOn, Universe, always_on, parse_universe
 from app.market.watchlist_manager import Desk as ListDesk
@@ -53,6 +54,8 @@ from app.stream.face import Face
 from app.stream.hub import Hub
 from app.stream.opener import Opener
 from app.stream.publisher import Publisher, PublisherSettings
+
+SEGMENT_WATCHDOGS = 2.0  # a segment is judged later than a connection, whose replacement may be all that is needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ class Market:
     watchlists: WatchlistManager
     control: Control
     states: StateReader
+    silences: SilenceWatch
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -207,7 +211,7 @@ def build(settings: Settings, *, in_memory: bool = False, given: Given | None = 
         upstream=upstream,
         market=market,
         outbound=outbound,
-        sessions=SessionWatch(board, calendar, clock, relay, open_interest.keep),
+        sessions=SessionWatch(board, calendar, clock, relay, open_interest.keep, market.silences),
         open_interest=open_interest,
         oi_baselines=OiBaselines(
             board,
@@ -285,7 +289,8 @@ def _build_services(
         readiness=lambda: Readiness(not status.waiting_for, tuple(status.waiting_for)),
         connections=0 if settings.feed_source == "off" else DHAN_LIMITS.connections,
         gauges=lambda: _gauges(status, outbound),
-        concerns=lambda: tuple(status.concerns.values()),
+        concerns=lambda: (*status.concerns.values(), *market.silences.concerns()),
+        silent_segments=lambda: [segment.name for segment in market.silences.silent],
         badges=lambda: _badges(settings, calendar, clock, status),
         versions=_versions(),
     )
@@ -329,8 +334,17 @@ def _build_market(
         ws_manager=pool,
         journal=journal,
         watchlists=watchlists,
-        control=Control(tier_b, watchlists, subscriptions, pool, journal, clock),
+        control=Control(
+            tier_b,
+            watchlists,
+            subscriptions,
+            pool,
+            journal,
+            clock,
+            ReturnPolicy(settings.bt_return_room, settings.bt_return_after_s),
+        ),
         states=StateReader(board, pool, subscriptions, calendar, clock),
+        silences=SilenceWatch(board, pool, calendar, clock, notify, SEGMENT_WATCHDOGS * settings.bt_watchdog_s),
     )
 
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from app.core.errors import ExpiryUnknown
+from app.market.live_prices import KNOWN_AFTER
 from app.market.states import InstrumentState
 from app.stream.fields import ROW_FIELDS
 from tests.stream_world import DAY, FUTURE, NIFTY, NIFTY_CHAIN, RELIANCE, World
@@ -135,6 +136,11 @@ async def test_coverage_tells_never_traded_and_stale(world: World) -> None:
     reader = world.join()
     reader.watch(CHAIN)
     assert reader.read()[0]["data"]["coverage"]["never_traded"] == 1
+    for _ in range(2 * KNOWN_AFTER):  # by then it is known how often each comes
+        for strike in (24_900, 24_950, 25_000, 25_050, 25_100):
+            for side in ("CE", "PE"):
+                world.tick(world.leg(strike, side), 100.0)
+        world.round(10)
     for _ in range(40):
         world.tick(world.leg(25_000), 100.0)  # the segment lives
         world.round(10)

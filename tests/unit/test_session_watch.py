@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 from importlib.resources import files
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 
 from app.core.ids import Exchange, InstrumentKey, InstrumentKind, OptionType, Segment
@@ -15,8 +16,9 @@ from app.core.sessions import Calendar, parse_exchange_days
 from app.dhan.codec import encode_packet
 from app.dhan.decoder import write_frame
 from app.market.events import Event
-from app.market.live_prices import LivePrices
+from app.market.live_prices import BOARD_SLOTS, LivePrices
 from app.market.session_watch import SessionWatch
+from app.market.silence_watch import SilenceWatch
 
 IST = ZoneInfo("Asia/Kolkata")
 LEG = Instrument(
@@ -48,6 +50,12 @@ class DayClock:
         return self.at.timestamp()
 
 
+class NoWires:
+    """Connections that were never lost."""
+
+    sent_ms = slot_lost_ms = np.zeros(BOARD_SLOTS, dtype=np.int64)
+
+
 class Day:
     """A board with one leg, watched through a day."""
 
@@ -59,12 +67,16 @@ class Day:
         self.board.buffers.socket_of[self.board.track(LEG)] = 0
         self.events: list[Event] = []
         self.kept: list[tuple[Segment, date]] = []
+        self.follow(Calendar(days, IST))
+
+    def follow(self, calendar: Calendar) -> None:
         self.watch = SessionWatch(
             self.board,
-            Calendar(days, IST),
+            calendar,
             self.clock,
             self.events.append,
             lambda segment, day: self.kept.append((segment, day)),
+            SilenceWatch(self.board, NoWires(), calendar, self.clock, self.events.append, least_s=30.0),
         )
 
     def go_to(self, text: str) -> None:
@@ -121,10 +133,7 @@ def test_each_phase_is_told_once_per_segment() -> None:
 
 def test_a_calendar_without_closing_rolls_over_at_midnight() -> None:
     day = Day("2026-02-03T23:59:59")
-    day.watch = SessionWatch(
-        day.board, Calendar([], IST, always_open=True), day.clock, day.events.append,
-        lambda segment, of: day.kept.append((segment, of)),
-    )  # fmt: skip
+    day.follow(Calendar([], IST, always_open=True))
     day.watch.look()
     day.packet(close_raw=95.0, oi=1000)
     day.go_to("2026-02-04T00:00:00")

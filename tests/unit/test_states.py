@@ -16,7 +16,8 @@ def facts(**changes: object) -> StateFacts:
     """One instrument that is live; ``changes`` say what is different."""
     values: dict[str, object] = {
         "expired": False, "evicted": False, "owned": True, "sent_ms": NOW - 60_000, "last_ms": NOW - 100,
-        "usual_gap_ms": 1_000.0, "lost_ms": 0, "in_session": True, "segment_alive": True, **changes,
+        "usual_gap_ms": 1_000.0, "normal_gap_ms": 1_000.0, "lost_ms": 0, "in_session": True,
+        "judged_from_ms": NOW - 3_600_000, "segment_alive": True, **changes,
     }  # fmt: skip
     now_ms = values.pop("now_ms", NOW)
     return StateFacts(**{name: np.array([value]) for name, value in values.items()}, now_ms=now_ms)  # type: ignore[arg-type]
@@ -45,8 +46,11 @@ def state(**changes: object) -> InstrumentState:
         ({"last_ms": NOW - 30_000}, "QUIET"),
         ({"last_ms": NOW - 30_001}, "STALE"),
         ({"last_ms": NOW - 30_001, "segment_alive": False}, "QUIET"),
-        ({"last_ms": NOW - 49_000, "usual_gap_ms": 10_000.0}, "QUIET"),
-        ({"last_ms": NOW - 51_000, "usual_gap_ms": 10_000.0}, "STALE"),
+        ({"last_ms": NOW - 49_000, "normal_gap_ms": 10_000.0}, "QUIET"),
+        ({"last_ms": NOW - 51_000, "normal_gap_ms": 10_000.0}, "STALE"),
+        ({"last_ms": NOW - 50_000_000, "judged_from_ms": NOW - 29_000}, "QUIET"),  # the night does not count
+        ({"last_ms": NOW - 50_000_000, "judged_from_ms": NOW - 31_000}, "STALE"),
+        ({"last_ms": NOW - 900_000, "judged_from_ms": 0}, "QUIET"),  # pre-open, or the closing auction
         ({"last_ms": NOW - 5_000}, "LIVE"),
         ({"last_ms": NOW - 5_001}, "QUIET"),
         ({"last_ms": NOW - 15_000, "usual_gap_ms": 8_000.0}, "LIVE"),
@@ -74,8 +78,12 @@ def test_columns_are_judged_row_by_row() -> None:
         ({"last_ms": 0}, "has not traded today"),
         ({"last_ms": 0, "segment_alive": False}, "nor for anything else in its segment"),
         ({"in_session": False}, "its market is closed"),
-        ({"lost_ms": NOW}, "its connection was cut or mute since 1770000000000"),
+        ({"lost_ms": NOW}, "its feed was cut or mute since 1770000000000"),
         ({"last_ms": NOW - 6_000}, "which is normal for it"),
+        (
+            {"last_ms": NOW - 6_000, "judged_from_ms": 0},
+            "values stand still before the open and in the closing auction",
+        ),
         ({"last_ms": NOW - 6_000, "segment_alive": False}, "no packet for 6.0 s, nor for anything else in its segment"),
         ({"last_ms": NOW - 31_000, "usual_gap_ms": 0.0}, "how often it usually comes is not known yet"),
     ],

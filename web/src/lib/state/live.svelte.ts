@@ -151,12 +151,18 @@ class Live {
   private feedNote(data: Record<string, unknown>): void {
     const socket = Number(data.ws_id);
     const state = String(data.state ?? 'changed');
+    if (data.segment !== undefined) return this.segmentNote(String(data.segment), state);
     if (state === 'starting') return;
     if (state !== 'up') {
       this.down.add(socket);
       const why = data.reason ? `: ${String(data.reason)}` : '';
       this.note(`Upstream connection ${socket} is ${state.replaceAll('_', ' ')}${why}`, 'bad');
     } else if (this.down.delete(socket)) this.note(`Upstream connection ${socket} is up again`, 'good');
+  }
+
+  private segmentNote(segment: string, state: string): void {
+    if (state === 'silent') this.note(`Nothing of ${segment} comes any more, on any connection`, 'bad');
+    else if (state === 'alive') this.note(`${segment} comes again`, 'good');
   }
 
   private second(): void {
