@@ -7,7 +7,7 @@ HOURS  ?= 1
 SEED   ?= 1
 N      ?= 100
 
-.PHONY: run test check lint bench sim sim-many soak fuzz web requirements docs setup-tests clean
+.PHONY: run test check lint bench sim sim-many soak kill-loop fuzz web requirements docs setup-tests clean
 
 run: $(VENV)/.runtime app/web/index.html
 	@$(VENV)/bin/bt serve
@@ -38,6 +38,11 @@ sim-many: $(VENV)/.dev
 
 soak: $(VENV)/.dev app/web/index.html
 	@$(PY) -m bench.soak --hours $(HOURS)
+
+# kill -9 at N random moments on each database, every answer checked against the tables after each kill.
+kill-loop: $(VENV)/.dev
+	@$(PY) -m tests.durability.kill_loop --kills $(N) --database sqlite
+	@$(PY) -m tests.durability.kill_loop --kills $(N) --database postgresql
 
 web: ; rm -rf app/web && $(MAKE) --no-print-directory app/web/index.html
 

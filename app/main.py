@@ -15,7 +15,7 @@ from app.core.errors import TerminalError
 from app.lifecycle.gateway import answering_gateways, running_gateway
 from app.lifecycle.hooks import running
 from app.rest.market_api_v2 import create_api
-from app.runtime.build import build
+from app.runtime.build import Given, build
 from app.runtime.gateway import build_gateway
 from app.settings import Settings, SettingsError, load_settings
 
@@ -44,8 +44,8 @@ class Terminal(FastAPI):
         return super().openapi()
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """An application over ``settings``, by default those of the environment.
+def create_app(settings: Settings | None = None, given: Given | None = None) -> FastAPI:
+    """An application over ``settings``, by default those of the environment; ``given`` as for :func:`build`.
 
     Raises:
         SettingsError: a setting is bad; only where none were given.
@@ -55,7 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with serving(told) as (stream, api):
+        async with serving(told, given) as (stream, api):
             routes = [WebSocketRoute(STREAM_PATH, stream), Mount("", app=api)]
             app.router.routes.extend(routes)
             try:
@@ -68,8 +68,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 @asynccontextmanager
-async def _serving(settings: Settings) -> AsyncIterator[tuple[ASGIApp, ASGIApp]]:
-    runtime = build(settings)
+async def _serving(settings: Settings, given: Given | None) -> AsyncIterator[tuple[ASGIApp, ASGIApp]]:
+    runtime = build(settings, given=given)
     async with running(runtime):
         api = create_api(runtime.services)
         async with answering_gateways(runtime, api):
@@ -77,7 +77,7 @@ async def _serving(settings: Settings) -> AsyncIterator[tuple[ASGIApp, ASGIApp]]
 
 
 @asynccontextmanager
-async def _serving_gateway(settings: Settings) -> AsyncIterator[tuple[ASGIApp, ASGIApp]]:
+async def _serving_gateway(settings: Settings, given: Given | None) -> AsyncIterator[tuple[ASGIApp, ASGIApp]]:
     async with running_gateway(build_gateway(settings)) as runtime:
         yield runtime.stream, runtime.http
 

@@ -1,13 +1,10 @@
-"""The whole service from outside: kill -9 while it works, a second process, bad settings, PostgreSQL, a real master."""
+"""The whole service from outside: a second process, bad settings, PostgreSQL, a real master."""
 
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,82 +17,6 @@ from tests.contract.servers import NatsServer
 from tests.service import Service
 
 NewService = Callable[..., Service]
-KILLS = 5
-SYMBOLS = ("RELIANCE", "TCS", "INFY", "SBIN", "MARUTI", "HDFCBANK", "ICICIBANK", "AXISBANK")
-
-
-class Trader(threading.Thread):
-    """Adds and removes at random and remembers what was answered with success."""
-
-    def __init__(self, service: Service, user_id: int, kept: dict[str, str], seed: int) -> None:
-        super().__init__(daemon=True)
-        self.service = service
-        self.user_id = user_id
-        self.kept = kept  # symbol -> "in", "out", or "?" while an answer is outstanding
-        self.rng = random.Random(seed)
-        self.answered = 0
-
-    def run(self) -> None:
-        with httpx.Client(base_url=self.service.url, timeout=10, verify=False) as http:
-            while True:
-                symbol = self.rng.choice(SYMBOLS)
-                before = self.kept.get(symbol, "out")
-                path = "remove" if before == "in" else "add"
-                body = {"user_id": self.user_id, "symbol": symbol, "instrument_type": "STOCK_OPTION"}
-                self.kept[symbol] = "?"
-                try:
-                    response = http.post(f"/api/v2/watchlist/{path}", json=body)
-                except httpx.HTTPError:
-                    return
-                if response.status_code == 200:
-                    self.kept[symbol] = "in" if path == "add" else "out"
-                    self.answered += 1
-                else:
-                    self.kept[symbol] = before
-
-
-def hold_true(service: Service, books: dict[int, dict[str, str]]) -> None:
-    """What the lists must show: everything answered, and either state where the answer was lost."""
-    for user_id, kept in books.items():
-        shown = {each["symbol"]: each for each in service.get(f"/api/v2/watchlist/{user_id}")["watchlist"]}
-        for symbol, state in kept.items():
-            if state != "?":
-                assert (symbol in shown) is (state == "in"), f"user {user_id}: {symbol} should be {state}"
-            kept[symbol] = "in" if symbol in shown else "out"
-        assert set(shown) <= set(kept)
-    active = service.get("/api/v2/subscriptions/active", tier="TIER_A")["subscriptions"]
-    chains = {(row["symbol"], row["expiry"]) for row in active}
-    wanted = {symbol for kept in books.values() for symbol, state in kept.items() if state == "in"}
-    assert {symbol for symbol, _ in chains} == wanted
-    assert len(active) == 50 * len(wanted), "an orphan leg, or a chain that is not whole"
-
-
-def kill_loop(service: Service) -> int:
-    books: dict[int, dict[str, str]] = {1: {}, 2: {}}
-    answered = 0
-    service.start()
-    service.wait_for("spots", 60, lambda: service.status()["states"].get("LIVE", 0) > 200)
-    for round_number in range(KILLS):
-        traders = [Trader(service, user, books[user], 10 * round_number + user) for user in books]
-        for trader in traders:
-            trader.start()
-        time.sleep(random.Random(round_number).uniform(0.5, 1.5))
-        service.kill()
-        for trader in traders:
-            trader.join()
-            answered += trader.answered
-        service.start()
-        hold_true(service, books)
-    service.stop()
-    return answered
-
-
-def test_kill_9_in_a_loop_loses_nothing_answered_on_sqlite(new_service: NewService) -> None:
-    assert kill_loop(new_service()) > KILLS
-
-
-def test_kill_9_in_a_loop_loses_nothing_answered_on_postgresql(new_service: NewService, postgres_url: str) -> None:
-    assert kill_loop(new_service(BT_DATABASE_URL=postgres_url)) > KILLS
 
 
 def test_a_second_process_says_who_holds_the_feed_and_opens_no_socket(new_service: NewService) -> None:
