@@ -66,7 +66,7 @@ class Starter:
         )
         self._masters = MasterSource(plan, self._download_master)
         self._simulator: SimulatorProcess | None = None
-        self._heap = Heap(lambda: runtime.subscriptions.total)
+        self._heap = Heap()
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Bring everything up; each step puts its own undoing onto ``stack``."""
@@ -91,7 +91,8 @@ class Starter:
         await self._start_tasks(stack, simulator)
         current.enter(runtime, asyncio.get_running_loop())
         stack.callback(current.leave, runtime)
-        self._heap.thaw()
+        stack.callback(self._heap.give_back)
+        self._heap.take_over()
         runtime.status.waiting_for.clear()
 
     # -- steps -----------------------------------------------------------------------------------------------------
@@ -260,6 +261,10 @@ class Starter:
         )
 
     async def _refresh_master(self) -> None:
+        await self._use_new_master()
+        self._heap.thaw()  # before the open, when nobody waits
+
+    async def _use_new_master(self) -> None:
         try:
             snapshot = await self._load_instruments()
         except TerminalError as error:
@@ -268,7 +273,6 @@ class Starter:
         self._runtime.control.use_universe(self._runtime.always_on())
         if self._simulator is not None:  # it must list what we list
             self._simulator.restart_with(("--snapshot", str(snapshot)))
-        self._heap.thaw()  # before the open, when nobody waits
 
     async def _prune_audit(self) -> None:
         before = self._runtime.clock.now() - timedelta(days=self._settings.bt_audit_days)

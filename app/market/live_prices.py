@@ -304,16 +304,15 @@ class LivePrices:
     def new_session(self, segment: Segment) -> None:
         """A session of that segment begins: forget its previous closes; what OI stood at becomes the baseline."""
         self._previous = {key: told for key, told in self._previous.items() if key.segment is not segment}
-        for slot in self._slots_in(segment):
-            row = self.buffers.table[slot]
-            instrument = self._instruments[slot]
-            if instrument is not None and self._bears_oi[slot] and row["has"] & Has.OI:
-                previous = PreviousOi(int(row["oi"]), OiBasis.PREVIOUS_SESSION)
-                self._previous[instrument.key] = previous
-            self._set_baseline(slot, None if instrument is None else self._previous.get(instrument.key))
-            self.buffers.rows[slot * ROW_BYTES] &= 0xFF ^ int(Has.PREV_CLOSE)
-            self._longest_gap_ms[slot] //= 2  # what was normal yesterday counts, but less
-            self.buffers.dirty[slot] = 1
+        slots, told = self._slots_in(segment), self._slots_with_oi(segment)
+        self._previous_oi[slots], self._oi_basis[slots] = np.nan, 0
+        self._previous_oi[told] = self.buffers.table["oi"][told]
+        self._oi_basis[told] = int(OiBasis.PREVIOUS_SESSION)
+        for instrument, oi in self._open_interest(told):
+            self._previous[instrument.key] = PreviousOi(oi, OiBasis.PREVIOUS_SESSION)
+        self.buffers.table["has"][slots] &= 0xFF ^ int(Has.PREV_CLOSE)
+        self.buffers.dirty_marks[slots] = 1
+        self._longest_gap_ms[slots] //= 2  # what was normal yesterday counts, but less
 
     def set_previous_oi(self, previous: Mapping[InstrumentKey, PreviousOi]) -> None:
         """Baselines of ``oi_change``, for instruments tracked now or later; they replace those given before."""
@@ -337,17 +336,24 @@ class LivePrices:
                     self._set_baseline(slot, told)
                     self.buffers.dirty[slot] = 1
 
-    def open_interest(self, segment: Segment) -> dict[InstrumentKey, int]:
-        """OI of every instrument of a segment that has told one: what is kept for the next session."""
-        found = {}
-        for slot in self._slots_in(segment):
-            instrument, row = self._instruments[slot], self.buffers.table[slot]
-            if instrument is not None and self._bears_oi[slot] and row["has"] & Has.OI:
-                found[instrument.key] = int(row["oi"])
-        return found
+    def open_interest(self, segment: Segment) -> dict[str, int]:
+        """OI by token of every instrument of a segment that has told one: what is kept for the next session."""
+        return {instrument.token: oi for instrument, oi in self._open_interest(self._slots_with_oi(segment))}
 
-    def _slots_in(self, segment: Segment) -> list[int]:
-        return [slot for packed, slot in self.buffers.slot_of.items() if packed >> 32 == segment]
+    def _open_interest(self, slots: Slots) -> Iterator[tuple[Instrument, int]]:
+        for slot, oi in zip(slots.tolist(), self.buffers.table["oi"][slots].tolist(), strict=True):
+            instrument = self._instruments[slot]
+            if instrument is not None:
+                yield instrument, oi
+
+    def _slots_in(self, segment: Segment) -> Slots:
+        return np.array(
+            [slot for packed, slot in self.buffers.slot_of.items() if packed >> 32 == segment], dtype=np.intp
+        )
+
+    def _slots_with_oi(self, segment: Segment) -> Slots:
+        slots = self._slots_in(segment)
+        return slots[self._bears_oi[slots] & ((self.buffers.table["has"][slots] & int(Has.OI)) > 0)]
 
     def _set_baseline(self, slot: int, previous: PreviousOi | None) -> None:
         self._previous_oi[slot] = np.nan if previous is None else previous.oi

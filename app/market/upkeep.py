@@ -28,7 +28,7 @@ from app.ports.store import (
 KEPT_REASON = "end of day; returns with the next session"
 NO_LONGER_LISTED = "no longer listed"
 SLICE = 1_000  # instruments released before others get a turn
-FOLLOW_SLICE = 500  # windows looked at before others get a turn
+FOLLOW_SLICE = 100  # windows looked at before others get a turn
 
 
 class Upkeep(Lists):

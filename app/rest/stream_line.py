@@ -16,12 +16,12 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from app.ports.clock import Clock
+from app.rest.slices import Slices
 from app.stream.hub import Client, Hub
 
 SEND_BUFFER_BYTES = 65_536
 UNSENT_BYTES = 16_384
 WRITE_BUFFER_BYTES = SEND_BUFFER_BYTES // 2
-LINES_A_SLICE = 64  # about 1 ms
 _LINUX_TCP_NOTSENT_LOWAT = 25
 _SHARING_SERVERS = "uvicorn.protocols.websockets."
 _BRACE = ord("{")
@@ -31,41 +31,13 @@ _SHORT, _MEDIUM, _LONG = struct.Struct("!BB"), struct.Struct("!BBH"), struct.Str
 Send = Callable[[MutableMapping[str, Any]], Any]
 
 
-class Outflow:
-    """OWNS which lines have news. Serves them in one go, in slices that leave the loop to others."""
-
-    def __init__(self) -> None:
-        self._due: dict[Line, None] = {}
-        self._is_planned = False
-
-    def add(self, line: Line) -> None:
-        self._due[line] = None
-        if not self._is_planned:
-            self._plan()
-
-    def _plan(self) -> None:
-        self._is_planned = True
-        asyncio.get_running_loop().call_soon(self._serve)
-
-    def _serve(self) -> None:
-        self._is_planned = False
-        try:
-            for _ in range(min(len(self._due), LINES_A_SLICE)):
-                line = next(iter(self._due))
-                del self._due[line]
-                line.flush()
-        finally:
-            if self._due and not self._is_planned:
-                self._plan()
-
-
 class Line:
     """What leaves for one client, in the order in which the hub gives it.
 
     ``since_s`` is when the message that the task waits with was handed to the server; None: it waits with none.
     """
 
-    def __init__(self, hub: Hub, clock: Clock, send: Send, outflow: Outflow) -> None:
+    def __init__(self, hub: Hub, clock: Clock, send: Send, slices: Slices) -> None:
         self.client: Client | None = None
         self.since_s: float | None = None
         self.transport = transport_of(send)
@@ -73,12 +45,15 @@ class Line:
         self._hub = hub
         self._clock = clock
         self._send = send
-        self._outflow = outflow
+        self._slices = slices
+        self._is_due = False
         self._full = asyncio.Event()
 
     def wake(self) -> None:
         """There is news for this client."""
-        self._outflow.add(self)
+        if not self._is_due:
+            self._is_due = True
+            self._slices.put(self.flush)
 
     def close(self) -> None:
         """Nothing more leaves."""
@@ -86,6 +61,7 @@ class Line:
 
     def flush(self) -> None:
         """Write what the transport has room for, without waiting; the rest is left to the task."""
+        self._is_due = False
         if self.client is None or self.since_s is not None:
             return
         while self._wire is not None and _has_room(self._wire):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -18,7 +19,8 @@ import structlog
 from app.core.errors import RateLimited, TerminalError, Unauthenticated
 from app.ports.clock import Clock
 from app.rest.auth import Principal
-from app.rest.stream_line import Line, Outflow, Send, cap_buffers, outgoing, transport_of
+from app.rest.slices import Slices
+from app.rest.stream_line import Line, Send, cap_buffers, outgoing, transport_of
 from app.stream.frames import problem, text
 from app.stream.hub import Client, Hub
 from app.stream.topics import Format
@@ -65,7 +67,7 @@ class MessageTooLarge(TerminalError):
 
 
 class _Gone(Exception):
-    """The client has closed the connection."""
+    """The client has closed the connection before it was known who it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +99,13 @@ class StreamEndpoint:
         self._clock = clock
         self._settings = settings or StreamSettings()
         self._far = far
-        self._outflow = Outflow()
+        self._slices = Slices(clock)
         self.stalled = 0  # clients cut off because they did not read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "websocket"
         await receive()  # websocket.connect
+        await self._slices.turn()
         offered = BINARY_PROTOCOL in scope.get("subprotocols", ())
         accept: dict[str, Any] = {"type": "websocket.accept"}
         if offered:
@@ -126,7 +129,10 @@ class StreamEndpoint:
             if any(name.lower() == b"authorization" for name, _ in scope.get("headers", ())):
                 raise
         async with asyncio.timeout(self._settings.auth_s):
-            message = _parse(await _next(receive), self._settings)
+            event = await _next(receive)
+            if event is None:
+                raise _Gone
+            message = _parse(event, self._settings)
             if message.get("op") != "auth":
                 raise Unauthenticated('the first message has to be {"op":"auth","token":…}')
             return await self._authenticate(message)
@@ -151,7 +157,7 @@ class StreamEndpoint:
     # -- one connection
 
     async def _serve(self, principal: Principal, form: Format, receive: Receive, send: Send) -> None:
-        line = Line(self._hub, self._clock, send, self._outflow)
+        line = Line(self._hub, self._clock, send, self._slices)
         try:
             client = self._hub.join(principal.user_id, principal.is_admin, form, line.wake)
         except TerminalError as full:
@@ -162,41 +168,43 @@ class StreamEndpoint:
         assert serving is not None
         watch = _StallWatch(line, serving, self._clock, self._settings.stalled_s)
         watch.start()
-        is_cancelled = False
         try:
             await self._exchange(client, line, principal, receive)
-        except* _Gone:
-            pass
-        except* asyncio.CancelledError:
-            is_cancelled = not watch.has_cut  # raised below: from here it would leave as a group
-            if watch.has_cut:
-                serving.uncancel()
-        except* TerminalError as ended:
-            await self._refuse(send, ended.exceptions[0])
-        except* OSError:
+        except TerminalError as ended:
+            await self._refuse(send, ended)
+        except OSError:
             pass  # the connection broke while a message was on its way out
+        except asyncio.CancelledError:
+            if not watch.has_cut:
+                raise
+            serving.uncancel()
         finally:
             watch.stop()
             self._hub.leave(client)
             if watch.has_cut:
                 self.stalled += 1
                 structlog.get_logger().info("stream client cut off", reason="it stopped reading", user=client.user_id)
-        if is_cancelled:
-            raise asyncio.CancelledError
 
     async def _exchange(self, client: Client, line: Line, principal: Principal, receive: Receive) -> None:
+        """Until one of the parts ends. No task group: its exceptions would keep all of this alive in a cycle."""
+        works = [line.run(), self._read(client, principal, receive)]
+        if self._far is not None:
+            works.append(_lose(self._far))
+        parts = [asyncio.ensure_future(work) for work in works]
         try:
-            async with asyncio.timeout(self._seconds_left(principal)), asyncio.TaskGroup() as parts:
-                parts.create_task(line.run())
-                if self._far is not None:
-                    parts.create_task(_lose(self._far))
-                await self._read(client, principal, receive)
-                line.flush()  # the last it is told
-                raise _Gone
-        except TimeoutError:
-            raise Unauthenticated("the token has expired") from None
+            ended, _ = await asyncio.wait(
+                parts, timeout=self._seconds_left(principal), return_when=asyncio.FIRST_COMPLETED
+            )
+            for part in ended:
+                part.result()
+            if not ended:
+                raise Unauthenticated("the token has expired")
+            line.flush()  # the last it is told
         finally:
             line.close()  # before a closing frame goes out
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
 
     def _seconds_left(self, principal: Principal) -> float | None:
         if principal.expires_ms is None:
@@ -204,10 +212,14 @@ class StreamEndpoint:
         return max(0.0, (principal.expires_ms - self._clock.now_ms()) / 1000.0)
 
     async def _read(self, client: Client, principal: Principal, receive: Receive) -> None:
+        """Obey until the client has gone, or is wrong too often."""
         allowance = _Allowance(self._clock, self._settings.ops_a_second, self._settings.ops_burst)
         refusals = 0
         while refusals < self._settings.refusals_max:
             event = await _next(receive)
+            if event is None:
+                await self._slices.turn()  # to leave is some work, and all may leave at once
+                return
             try:
                 allowance.spend()
                 principal = await self._obey(client, principal, _parse(event, self._settings))
@@ -222,12 +234,13 @@ class StreamEndpoint:
             case "subscribe":
                 topics = self._topics(message)
                 await self._vet(principal, topics)
-                self._hub.subscribe(client, topics, message.get("max_rate_hz"))
+                await self._subscribe(client, topics, message.get("max_rate_hz"))
             case "unsubscribe":
                 self._hub.unsubscribe(client, self._topics(message))
             case "resume":
-                await self._vet(principal, [message.get("topic")])
-                self._hub.resume(client, message.get("topic"), message.get("seq"), message.get("max_rate_hz"))
+                topic, seq, hz = (message.get(name) for name in ("topic", "seq", "max_rate_hz"))
+                await self._vet(principal, [topic])
+                await self._slices.run(partial(self._hub.resume, client, topic, seq, hz))
             case "ping":
                 self._hub.post(client, text(type="pong", at_ms=self._clock.now_ms()))
             case "auth":
@@ -239,6 +252,11 @@ class StreamEndpoint:
                 named = other[:40] if isinstance(other, str) else "none"
                 raise UnknownOp(f"no such op: {named}; there are subscribe, unsubscribe, resume, ping and auth")
         return principal
+
+    async def _subscribe(self, client: Client, topics: Sequence[object], max_rate_hz: object) -> None:
+        """Topic by topic: to open a chain takes milliseconds, and a message may name many."""
+        for asked in [[topic] for topic in topics] or [[]]:
+            await self._slices.run(partial(self._hub.subscribe, client, asked, max_rate_hz))
 
     async def _vet(self, principal: Principal, topics: Sequence[object]) -> None:
         if self._far is not None:
@@ -310,11 +328,10 @@ async def _lose(far: FarSide) -> None:
     raise await far.until_away()
 
 
-async def _next(receive: Receive) -> Mapping[str, Any]:
+async def _next(receive: Receive) -> Mapping[str, Any] | None:
+    """What the client sent; None once it has closed the connection."""
     event: Mapping[str, Any] = await receive()
-    if event["type"] == "websocket.disconnect":
-        raise _Gone
-    return event
+    return None if event["type"] == "websocket.disconnect" else event
 
 
 def _parse(event: Mapping[str, Any], settings: StreamSettings) -> Mapping[str, Any]:

@@ -42,8 +42,7 @@ class OpenInterestBook:
 
     def keep(self, segment: Segment, day: date) -> None:
         """Write what the segment's instruments stand at; called when the day's session is over and at the stop."""
-        known = self._board.open_interest(segment)
-        by_token = {each.token: oi for key, oi in known.items() if (each := self._registry.get(key))}
+        by_token = self._board.open_interest(segment)
         if not by_token:
             return
         try:

@@ -20,7 +20,7 @@ from app.ports.clock import Clock
 from app.stream.demand import EVENT_SUBJECT, WANT_SUBJECT, Demand, Op, Want, unpack_want
 from app.stream.desk import Desk
 from app.stream.face import Face
-from app.stream.frames import Update, dictionary, to_binary, to_json
+from app.stream.frames import Labels, Update, dictionary, to_binary, to_json
 from app.stream.opener import Opener
 from app.stream.sequence import Sequence, first_seq
 from app.stream.sources import Source
@@ -64,6 +64,16 @@ class OpenTopic:
     topic: Topic
     source: Source
     classes: dict[int, RateClass] = field(default_factory=dict)
+    _labels: Labels | None = None
+    _dictionary: bytes = b""
+
+    @property
+    def dictionary(self) -> bytes:
+        """Made once for all who join, until the rows become others."""
+        if self._labels is not self.source.labels:
+            self._labels = self.source.labels
+            self._dictionary = dictionary(self._labels)
+        return self._dictionary
 
 
 class Publisher:
@@ -256,7 +266,7 @@ class Publisher:
         labels = held.source.labels
         is_packed = form is Format.BINARY and held.topic.has_rows
         body = to_binary(labels, update) if is_packed else to_json(labels, update)
-        words = dictionary(labels) if is_packed and update.is_snapshot else b""
+        words = held.dictionary if is_packed and update.is_snapshot else b""
         step = Step(Part.SNAPSHOT if update.is_snapshot else Part.DELTA, update.seq, body, words)
         payload = pack_step(step)
         self.messages += 1

@@ -216,7 +216,7 @@ def test_new_session_forgets_the_close_and_keeps_oi_as_baseline(prices: LivePric
     told = row(prices, leg.key)
     assert (told["prev_close"], told["oi_change"]) == (2641.5, 120)
     assert prices.columns([slot]).oi_basis[0] == OiBasis.PREVIOUS_SESSION
-    assert prices.open_interest(Segment.NSE_FNO) == {leg.key: 620}
+    assert prices.open_interest(Segment.NSE_FNO) == {leg.token: 620}
 
 
 def test_feed_baseline_serves_where_nothing_was_kept(prices: LivePrices) -> None:
