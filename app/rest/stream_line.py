@@ -73,15 +73,22 @@ class Line:
         self._full.set()
 
     async def run(self) -> None:
-        """Send what :meth:`flush` could not; until cancelled. Raises ``OSError`` when the connection is broken."""
-        while True:
-            await self._full.wait()
-            self._full.clear()
-            while self.client is not None and (messages := self._hub.next_messages(self.client)):
-                for message in messages:
-                    self.since_s = self._clock.monotonic()
-                    await self._send(outgoing(message))
-                    self.since_s = None
+        """Send what :meth:`flush` could not; until cancelled, or until the connection breaks under it.
+
+        That is no error for whoever waits: it would keep all of the connection alive in a cycle with its traceback.
+        """
+        with contextlib.suppress(OSError):
+            while True:
+                await self._full.wait()
+                self._full.clear()
+                await self._send_all()
+
+    async def _send_all(self) -> None:
+        while self.client is not None and (messages := self._hub.next_messages(self.client)):
+            for message in messages:
+                self.since_s = self._clock.monotonic()
+                await self._send(outgoing(message))
+                self.since_s = None
 
 
 def outgoing(message: bytes) -> dict[str, Any]:

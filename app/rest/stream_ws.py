@@ -172,8 +172,6 @@ class StreamEndpoint:
             await self._exchange(client, line, principal, receive)
         except TerminalError as ended:
             await self._refuse(send, ended)
-        except OSError:
-            pass  # the connection broke while a message was on its way out
         except asyncio.CancelledError:
             if not watch.has_cut:
                 raise

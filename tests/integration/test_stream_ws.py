@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
 import time
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -362,6 +364,37 @@ async def test_clients_that_vanish_leave_nothing_behind(service: Service) -> Non
         await asyncio.sleep(0.05)
     assert service.world.hub.clients == 0
     assert service.world.hub.streams == 2
+
+
+@pytest.mark.parametrize("manner", ["close", "vanish", "break under a write"])
+async def test_a_client_that_has_gone_is_in_no_cycle(manner: str) -> None:
+    """Full collections are rare (decision 11): what comes and goes must go by itself."""
+    async with Service(hides_transport=manner == "break under a write") as service:
+        socket = await connect(service.url)
+        await say(socket, op="subscribe", topics=[QUOTE])
+        await hear(socket)
+        gc.collect()
+        gc.disable()
+        try:
+            gone = weakref.ref(next(iter(service.world.hub._clients)).outbox)
+            if manner == "break under a write":
+                service.endpoint._slices.turn = _never  # type: ignore[method-assign]  # it only learns by writing
+            if manner == "close":
+                await socket.close()
+            else:
+                socket.transport.abort()
+            for price in range(2_000, 2_500):
+                service.world.tick(RELIANCE, float(price))
+                await asyncio.sleep(0.01)
+                if gone() is None:
+                    break
+            assert gone() is None
+        finally:
+            gc.enable()
+
+
+async def _never() -> None:
+    await asyncio.Event().wait()
 
 
 async def test_a_cancelled_connection_ends_as_cancelled(service: Service) -> None:
