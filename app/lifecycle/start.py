@@ -282,6 +282,7 @@ class Starter:
         while True:
             await asyncio.sleep(SESSION_LOOK_S)
             self._runtime.sessions.look()
+            self._runtime.market.fill.look()
             self._heap.look()
 
     async def _announce(self) -> None:

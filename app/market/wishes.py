@@ -75,6 +75,7 @@ class WishBooks:
         self.capacity = capacity
         self.revision = 0
         self.changed: set[InstrumentKey] = set()  # keys whose stored rows may be out of date
+        self.tier_a_added = 0  # instruments that a Tier A owner was the first to want, ever
         self._wishes: dict[InstrumentKey, Wish] = {}
         self._by_token: dict[str, InstrumentKey] = {}
         self._lingering: dict[InstrumentKey, float] = {}  # monotonic deadline, soonest first
@@ -234,6 +235,7 @@ class WishBooks:
             wish = self._wishes.get(key)
             if wish is None or key in self._lingering:
                 wish = self._first_owner(instrument, wish, now)
+                self.tier_a_added += owner != TIER_B_OWNER
             if owner == TIER_B_OWNER and owner not in wish.owners:
                 self._tier_b += 1
             wish.owners.add(owner)

@@ -130,6 +130,13 @@ COUNTS: dict[str, Any] = {
     "tier_a_count": 50,
     "tier_b_count": 8465,
     "states": {"LIVE": 8410, "QUIET": 100, "SENT": 5},
+    "forecast": {
+        "free": 16485,
+        "window_min": 10,
+        "adds_per_min": 60.0,
+        "net_per_min": 45.0,
+        "full_by": "2026-02-03T16:22:00+05:30",
+    },
 }
 STATUS: dict[str, Any] = {"subscriptions": COUNTS, "websocket": WS_STATUS}
 ACTIVE: dict[str, Any] = {

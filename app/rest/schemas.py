@@ -337,6 +337,14 @@ class WsStatus(_Answer):
     per_connection: dict[str, Connection]
 
 
+class CapacityForecast(_Answer):
+    free: int
+    window_min: int
+    adds_per_min: float | None
+    net_per_min: float | None
+    full_by: datetime | None
+
+
 class SubscriptionCounts(_Answer):
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -346,6 +354,7 @@ class SubscriptionCounts(_Answer):
     tier_a_count: int
     tier_b_count: int
     states: dict[str, int]
+    forecast: CapacityForecast
 
 
 class Status(_Answer):

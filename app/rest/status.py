@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from app.market.facts import Standing, StateReader
 from app.market.states import STATES
 
 if TYPE_CHECKING:
+    from app.market.fill_gauge import FillGauge
     from app.market.live_prices import LivePrices, Slots
     from app.market.subscription_manager import SubscriptionManager
     from app.market.ws_manager import WebSocketManager
@@ -34,12 +36,14 @@ class StatusTeller:
         states: StateReader,
         board: LivePrices,
         clock: Clock,
+        fill: FillGauge,
     ) -> None:
         self._subscriptions = subscriptions
         self._pool = pool
         self._states = states
         self._board = board
         self._clock = clock
+        self._fill = fill
         self._population: _Population | None = None
 
     def status(self) -> dict[str, object]:
@@ -50,7 +54,8 @@ class StatusTeller:
         """The ``subscriptions`` member of endpoint 6, ready for JSON: its names are texts."""
         stats = self._subscriptions.get_ws_stats()
         usage = {str(number): load for number, load in self._pool.ws_usage().items()}
-        return {**stats, "ws_usage": usage, "states": self.states()}
+        forecast = asdict(self._fill.forecast())
+        return {**stats, "ws_usage": usage, "states": self.states(), "forecast": forecast}
 
     def states(self) -> dict[str, int]:
         """How many owned instruments are in each state; states with none are left out."""

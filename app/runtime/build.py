@@ -22,6 +22,7 @@ from app.market.chain_view import ChainView
 from app.market.control import Control, ReturnPolicy
 from app.market.events import Event, Notify
 from app.market.facts import StateReader
+from app.market.fill_gauge import FillGauge
 from app.market.instrument_master.registry import InstrumentRegistry
 from app.market.journal import Journal
 from app.market.legs import LegFinder
@@ -121,6 +122,7 @@ class Market:
     control: Control
     states: StateReader
     silences: SilenceWatch
+    fill: FillGauge
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -236,7 +238,7 @@ def _build_outbound(
     board = market.board
     face = Face(board, market.states, clock)
     desk = ChainDesk(ChainView(market.registry, market.engine, board, calendar), face, clock)
-    teller = StatusTeller(market.subscriptions, market.ws_manager, market.states, board, clock)
+    teller = StatusTeller(market.subscriptions, market.ws_manager, market.states, board, clock, market.fill)
     opener = Opener(
         market.registry,
         market.engine,
@@ -345,6 +347,7 @@ def _build_market(
         ),
         states=StateReader(board, pool, subscriptions, calendar, clock),
         silences=SilenceWatch(board, pool, calendar, clock, notify, SEGMENT_WATCHDOGS * settings.bt_watchdog_s),
+        fill=FillGauge(subscriptions, clock),
     )
 
 

@@ -25,6 +25,7 @@ from app.market.atm_engine import ATMEngine
 from app.market.chain_view import ChainView
 from app.market.control import Control
 from app.market.facts import StateReader
+from app.market.fill_gauge import FillGauge
 from app.market.instrument_master.registry import InstrumentRegistry
 from app.market.journal import Journal
 from app.market.legs import LegFinder
@@ -198,7 +199,7 @@ async def running_world(
     states = StateReader(board, pool, subscriptions, calendar, clock)
     face = Face(board, states, clock)
     desk = ChainDesk(ChainView(registry, atm, board, calendar), face, clock)
-    status = StatusTeller(subscriptions, pool, states, board, clock)
+    status = StatusTeller(subscriptions, pool, states, board, clock, FillGauge(subscriptions, clock))
     opener = Opener(registry, atm, board, face, desk, watchlist=lambda user_id, name: {}, status=status.status)
     services = Services(
         clock=clock,
