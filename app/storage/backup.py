@@ -11,19 +11,18 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, Table, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.errors import StoreUnavailable
-from app.storage.engine import Engines, database_url, open_engines, why_unavailable
-from app.storage.migrate import HEAD, migrate
+from app.storage.engine import database_url, open_engines, sqlite_writer, why_unavailable
+from app.storage.migrate import HEAD, migrate, upgrade_on
 from app.storage.models import ADDED_WITH, metadata
 from app.storage.writes import last_id, set_last_id
 
@@ -60,7 +59,7 @@ async def backup(url: str, out: Path) -> BackupReport:
                 if engines.dialect == "sqlite":
                     await asyncio.to_thread(_copy_sqlite, str(source.database), partial)
                 else:
-                    await _copy_rows_out(engines, partial)
+                    await engines.reader.run(lambda reading: _copy_rows_out(reading, partial))
             finally:
                 await engines.dispose()
             report = await asyncio.to_thread(verify, partial)
@@ -105,11 +104,12 @@ async def restore(url: str, file: Path) -> BackupReport:
     with _translated(), tempfile.TemporaryDirectory(prefix="bt-restore-") as scratch:
         copy = Path(scratch) / "backup.db"
         await asyncio.to_thread(shutil.copyfile, file, copy)
-        async with _opened(f"sqlite+aiosqlite:///{copy}") as source, _opened(url) as target:
-            await migrate(source)
+        target = open_engines(database_url(url))
+        try:
             await migrate(target)
-            async with source.reader.begin() as reading, target.writer.begin() as writing:
-                await _replace_all(reading, writing)
+            await target.writer.run(lambda writing: _copy_rows_in(copy, writing))
+        finally:
+            await target.dispose()
         return await asyncio.to_thread(verify, copy)
 
 
@@ -125,42 +125,45 @@ def _copy_sqlite(database: str, out: Path) -> None:
         connection.execute("VACUUM INTO ?", (str(out),))
 
 
-async def _copy_rows_out(engines: Engines, out: Path) -> None:
-    async with _opened(f"sqlite+aiosqlite:///{out}") as copy:
-        await migrate(copy)
-        async with engines.reader.begin() as reading, copy.writer.begin() as writing:
-            await _replace_all(reading, writing)
-    await asyncio.to_thread(_leave_wal, out)
+def _copy_rows_out(reading: Connection, out: Path) -> None:
+    with _copy_at(out) as writing:
+        _replace_all(reading, writing)
+    _leave_wal(out)
 
 
-async def _replace_all(reading: AsyncConnection, writing: AsyncConnection) -> None:
+def _copy_rows_in(copy: Path, writing: Connection) -> None:
+    with _copy_at(copy) as reading:
+        _replace_all(reading, writing)
+
+
+@contextmanager
+def _copy_at(file: Path) -> Iterator[Connection]:
+    """A SQLite file of our newest schema, in a transaction."""
+    engine = sqlite_writer(database_url(f"sqlite:///{file}"))
+    try:
+        with engine.begin() as connection:
+            upgrade_on(connection)
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _replace_all(reading: Connection, writing: Connection) -> None:
     for table in metadata.sorted_tables:
-        reached = await reading.run_sync(last_id, table)
-        await writing.execute(delete(table))
+        reached = last_id(reading, table)
+        writing.execute(delete(table))
         # A statement of its own: the ids that came with the rows are kept.
-        async with reading.stream(select(table).order_by(table.c.id)) as rows:
-            async for batch in rows.mappings().partitions(ROWS_AT_ONCE):
-                await writing.execute(insert(table), [dict(row) for row in batch])
-        await writing.run_sync(_raise_last_id, table, reached)
-
-
-def _raise_last_id(connection: Connection, table: Table, reached: int) -> None:
-    set_last_id(connection, table, max(reached, last_id(connection, table)))
+        in_parts = {"yield_per": ROWS_AT_ONCE}
+        rows = reading.execute(select(table).order_by(table.c.id), execution_options=in_parts)
+        for batch in rows.mappings().partitions():
+            writing.execute(insert(table), [dict(row) for row in batch])
+        set_last_id(writing, table, max(reached, last_id(writing, table)))
 
 
 def _leave_wal(database: Path) -> None:
     # Back to one plain file: a backup is copied about.
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
-
-
-@asynccontextmanager
-async def _opened(url: str) -> AsyncIterator[Engines]:
-    engines = open_engines(database_url(url))
-    try:
-        yield engines
-    finally:
-        await engines.dispose()
 
 
 @contextmanager

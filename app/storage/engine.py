@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.core.errors import StoreUnavailable
+
+T = TypeVar("T")
 
 LOCK_WAIT_S = 5.0  # how long a writer waits for another process to finish its transaction
 QUEUE_WAIT_S = 10.0  # how long a caller waits for a free connection
@@ -21,9 +26,11 @@ STATEMENT_WAIT_S = 15.0  # PostgreSQL: longer than any statement of ours; a dead
 READERS = 3
 WRITER_LOCK = 0x42_54_56_32  # PostgreSQL advisory lock of whoever writes
 
+# SQLite is a library: it is called in threads of ours, whatever asynchronous driver its URL names.
 _DRIVERS = {
-    "sqlite": "sqlite+aiosqlite",
-    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "sqlite": "sqlite+pysqlite",
+    "sqlite+pysqlite": "sqlite+pysqlite",
+    "sqlite+aiosqlite": "sqlite+pysqlite",
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
@@ -60,13 +67,68 @@ _POSTGRES_UNAVAILABLE = {
 _POSTGRES_DUPLICATE = "23505"
 
 
+class Transactions(Protocol):
+    """A few connections to one database."""
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Call ``work`` on a connection within a transaction, committed unless it raises. May not be cancelled."""
+        ...
+
+    async def dispose(self) -> None:
+        """Disconnect."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OnLoop:
+    """PostgreSQL: the driver waits for the server on the event loop."""
+
+    engine: AsyncEngine
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        async with self.engine.begin() as connection:
+            return await connection.run_sync(work)
+
+    async def dispose(self) -> None:
+        await self.engine.dispose()
+
+
+class InThreads:
+    """SQLite: a whole transaction in one go in a thread, a thread a connection.
+
+    A driver that hands over each statement by itself crosses between the threads fifteen times for one commit.
+    """
+
+    def __init__(self, engine: Engine, threads: int) -> None:
+        self._engine = engine
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="sqlite")
+        self._free = asyncio.Semaphore(threads)
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        async with asyncio.timeout(QUEUE_WAIT_S):
+            await self._free.acquire()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._transact, work)
+        finally:
+            self._free.release()
+
+    async def dispose(self) -> None:
+        # In a thread: the last connection to leave writes the log back into the database.
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._engine.dispose)
+        self._threads.shutdown()
+
+    def _transact(self, work: Callable[[Connection], T]) -> T:
+        with self._engine.begin() as connection:
+            return work(connection)
+
+
 @dataclass(frozen=True, slots=True)
 class Engines:
     """A writer with exactly one connection, and readers beside it. ``dialect`` is ``sqlite`` or ``postgresql``."""
 
     dialect: str
-    writer: AsyncEngine
-    reader: AsyncEngine
+    writer: Transactions
+    reader: Transactions
 
     async def dispose(self) -> None:
         await self.reader.dispose()
@@ -95,13 +157,17 @@ def open_engines(url: URL) -> Engines:
     """Build the engines; nothing connects before the first transaction."""
     if url.drivername.startswith("sqlite"):
         _make_private(str(url.database))
-        writer = _sqlite_engine(url, connections=1, begin="BEGIN IMMEDIATE", query_only=False)
-        reader = _sqlite_engine(url, connections=READERS, begin="BEGIN", query_only=True)
-        return Engines("sqlite", writer, reader)
-    writer = _postgres_engine(url, connections=1)
-    _begin_with(writer, f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
-    reader = _postgres_engine(url, connections=READERS, isolation_level="REPEATABLE READ")
-    return Engines("postgresql", writer, reader)
+        reading = _sqlite_engine(url, connections=READERS, begin="BEGIN", query_only=True)
+        return Engines("sqlite", InThreads(sqlite_writer(url), 1), InThreads(reading, READERS))
+    writing = _postgres_engine(url, connections=1)
+    _begin_with(writing.sync_engine, f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
+    reading_only = _postgres_engine(url, connections=READERS, isolation_level="REPEATABLE READ")
+    return Engines("postgresql", OnLoop(writing), OnLoop(reading_only))
+
+
+def sqlite_writer(url: URL) -> Engine:
+    """One connection to a SQLite file, for programs that wait for it where they are."""
+    return _sqlite_engine(url, connections=1, begin="BEGIN IMMEDIATE", query_only=False)
 
 
 def why_unavailable(error: BaseException) -> str | None:
@@ -131,16 +197,15 @@ def is_duplicate(error: IntegrityError) -> bool:
     return getattr(error.orig, "sqlstate", None) == _POSTGRES_DUPLICATE
 
 
-def _sqlite_engine(url: URL, *, connections: int, begin: str, query_only: bool) -> AsyncEngine:
+def _sqlite_engine(url: URL, *, connections: int, begin: str, query_only: bool) -> Engine:
     # The driver's own transaction control is off (isolation_level None): it begins late and deferred, and so loses
     # updates between a read and the write that follows it. We begin ourselves, writers at once with the write lock.
-    engine = create_async_engine(
+    engine = create_engine(
         url,
         pool_size=connections,
         max_overflow=0,
-        pool_timeout=QUEUE_WAIT_S,
         hide_parameters=True,
-        connect_args={"timeout": LOCK_WAIT_S, "isolation_level": None},
+        connect_args={"timeout": LOCK_WAIT_S, "isolation_level": None, "check_same_thread": False},
     )
 
     def prepare(connection: Any, _record: object) -> None:
@@ -151,7 +216,7 @@ def _sqlite_engine(url: URL, *, connections: int, begin: str, query_only: bool) 
             cursor.execute("PRAGMA query_only=ON")
         cursor.close()
 
-    event.listen(engine.sync_engine, "connect", prepare)
+    event.listen(engine, "connect", prepare)
     _begin_with(engine, begin)
     return engine
 
@@ -178,11 +243,11 @@ def _postgres_engine(url: URL, *, connections: int, **options: Any) -> AsyncEngi
     )
 
 
-def _begin_with(engine: AsyncEngine, statement: str) -> None:
+def _begin_with(engine: Engine, statement: str) -> None:
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
-    event.listen(engine.sync_engine, "begin", begin)
+    event.listen(engine, "begin", begin)
 
 
 def _make_private(path: str) -> None:

@@ -41,8 +41,7 @@ async def migrate(engines: Engines) -> None:
 
     Two processes that start together migrate once. Raises ``StoreUnavailable`` for a database of a newer program.
     """
-    async with engines.writer.begin() as connection:
-        await connection.run_sync(upgrade_on)
+    await engines.writer.run(upgrade_on)
 
 
 def upgrade_on(connection: Connection) -> None:

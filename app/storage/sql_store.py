@@ -11,13 +11,12 @@ from typing import TypeVar
 import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.core.errors import AlreadyExists, StoreUnavailable
 from app.ports.clock import Clock
 from app.ports.store import AuditFilter, AuditRow, Changes, Role, StoredState, UserRow
 from app.storage import reads, writes
-from app.storage.engine import Engines, database_url, is_duplicate, open_engines, why_unavailable
+from app.storage.engine import Engines, Transactions, database_url, is_duplicate, open_engines, why_unavailable
 from app.storage.migrate import migrate
 from app.storage.values import (
     ROW_ID_MAX,
@@ -134,13 +133,12 @@ class SqlStore:
     async def _write(self, work: Callable[[Connection], _Result]) -> _Result:
         return await whole(self._in_transaction("write", self._started().writer, work))
 
-    async def _in_transaction(self, kind: str, engine: AsyncEngine, work: Callable[[Connection], _Result]) -> _Result:
+    async def _in_transaction(self, kind: str, engine: Transactions, work: Callable[[Connection], _Result]) -> _Result:
         self._in_flight += 1
         self._idle.clear()
         try:
             with self._translating(kind):
-                async with engine.begin() as connection:
-                    return await connection.run_sync(work)
+                return await engine.run(work)
         finally:
             self._in_flight -= 1
             if self._in_flight == 0:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from app.core.ids import OptionType, Tier, format_expiry
 from app.ports.store import EntryRow, EntryState, InstrumentType, LegRow
@@ -64,23 +64,26 @@ def read_tables(url: str) -> Tables:
 
 async def _read(url: str) -> Tables:
     engines = open_engines(database_url(url))
-    log = subscription_log.c
-    newest = select(func.max(log.id)).group_by(log.instrument_token)
     try:
-        async with engines.reader.begin() as connection:
-            state = await connection.run_sync(stored_state)
-            last = await connection.execute(select(log.instrument_token, log.action).where(log.id.in_(newest)))
-            lines = await connection.execute(select(log.action, func.count()).group_by(log.action))
-            marks = await connection.execute(select(log.once).where(log.once.is_not(None)))
-            return Tables(
-                state.entries,
-                state.legs,
-                {row.instrument_token: row.action for row in last},
-                Counter({row.action: row[1] for row in lines}),
-                Counter(mark for (mark,) in marks),
-            )
+        return await engines.reader.run(_tables)
     finally:
         await engines.dispose()
+
+
+def _tables(connection: Connection) -> Tables:
+    log = subscription_log.c
+    newest = select(func.max(log.id)).group_by(log.instrument_token)
+    state = stored_state(connection)
+    last = connection.execute(select(log.instrument_token, log.action).where(log.id.in_(newest)))
+    lines = connection.execute(select(log.action, func.count()).group_by(log.action))
+    marks = connection.execute(select(log.once).where(log.once.is_not(None)))
+    return Tables(
+        state.entries,
+        state.legs,
+        {row.instrument_token: row.action for row in last},
+        Counter({row.action: row[1] for row in lines}),
+        Counter(mark for (mark,) in marks),
+    )
 
 
 def _wish(row: EntryRow) -> Wish:

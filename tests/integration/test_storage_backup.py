@@ -259,7 +259,7 @@ async def test_a_restore_that_fails_half_way_changes_nothing(
     def broken(*_: object) -> None:
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr(backup_module, "_raise_last_id", broken)
+    monkeypatch.setattr(backup_module, "set_last_id", broken)
     with pytest.raises(RuntimeError):
         await restore(source, out)
     assert await everything(source) == before

@@ -84,8 +84,7 @@ def differences(connection: Connection) -> list[object]:
 
 async def on(url: str, work: object) -> object:
     engines = open_engines(parsed(url))
-    async with engines.writer.begin() as connection:
-        found = await connection.run_sync(work)  # type: ignore[arg-type,var-annotated]
+    found: object = await engines.writer.run(work)  # type: ignore[arg-type]
     await engines.dispose()
     return found
 

@@ -9,15 +9,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import Connection, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.core.errors import StoreUnavailable
 from app.ports.store import Changes, Role
 from app.storage import engine as engine_module
+from app.storage.engine import OnLoop, Transactions, open_engines
 from app.storage.engine import database_url as parsed
-from app.storage.engine import open_engines
 from app.storage.models import users
 from app.storage.sql_store import SqlStore
 from tests.contract.conftest import administer, made_or_skipped
@@ -44,11 +44,20 @@ def own_postgres() -> Iterator[Postgres]:
         server.destroy()
 
 
-async def raise_versions(engine: AsyncEngine, times: int) -> None:
+def raise_version(connection: Connection) -> None:
+    found = connection.execute(select(users.c.token_version).where(users.c.id == 1)).scalar_one()
+    connection.execute(update(users).where(users.c.id == 1).values(token_version=found + 1))
+
+
+async def raise_versions(engine: Transactions, times: int) -> None:
     for _ in range(times):
-        async with engine.begin() as connection:
-            found = (await connection.execute(select(users.c.token_version).where(users.c.id == 1))).scalar_one()
-            await connection.execute(update(users).where(users.c.id == 1).values(token_version=found + 1))
+        await engine.run(raise_version)
+
+
+def engine_of(transactions: Transactions) -> AsyncEngine:
+    """To hold a transaction open."""
+    assert isinstance(transactions, OnLoop)
+    return transactions.engine
 
 
 async def test_no_update_is_lost_between_a_read_and_its_write(store: SqlStore, postgres_url: str) -> None:
@@ -112,7 +121,7 @@ async def test_a_restart_between_two_calls_goes_unnoticed(own_postgres: Postgres
 
 async def test_a_server_that_is_shutting_down_says_so(own_postgres: Postgres, clock: SetClock) -> None:
     staying = open_engines(parsed(own_postgres.url("postgres")))
-    async with staying.reader.connect() as connection:  # a smart shutdown waits for it and takes nobody else
+    async with engine_of(staying.reader).connect() as connection:  # a smart shutdown waits for it and takes nobody else
         await connection.execute(text("SELECT 1"))
         own_postgres.ask_to_stop()
         store = SqlStore(own_postgres.url("postgres"), clock)
@@ -167,7 +176,7 @@ async def test_a_foreign_writers_lock_is_unavailable_until_it_is_gone(
     store = SqlStore(postgres_url, clock)
     await store.start()
     other = open_engines(parsed(postgres_url))
-    async with other.writer.begin() as holding:
+    async with engine_of(other.writer).begin() as holding:
         await holding.execute(text("SELECT 1"))
         with pytest.raises(StoreUnavailable, match="locked"):
             await store.commit(Changes(entries_added=[entry()]))
@@ -206,7 +215,7 @@ async def test_commits_are_durable_even_where_the_server_is_set_otherwise(
     name = postgres_url.rsplit("/", 1)[1]
     administer(postgres, f"ALTER DATABASE {name} SET synchronous_commit = off")
     engines = open_engines(parsed(postgres_url))
-    async with engines.writer.connect() as connection:
+    async with engine_of(engines.writer).connect() as connection:
         assert (await connection.exec_driver_sql("SHOW synchronous_commit")).scalar() == "on"
     await engines.dispose()
 

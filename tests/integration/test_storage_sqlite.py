@@ -8,23 +8,23 @@ import resource
 import sqlite3
 import stat
 import subprocess
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Connection, create_engine, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from structlog.testing import capture_logs
 
 from app.core.errors import StoreUnavailable
 from app.ports.store import Changes, Role
 from app.storage import engine as engine_module
+from app.storage.engine import InThreads, Transactions, open_engines
 from app.storage.engine import database_url as parsed
-from app.storage.engine import open_engines
 from app.storage.migrate import upgrade
 from app.storage.models import users
 from app.storage.sql_store import SqlStore
@@ -46,13 +46,16 @@ async def store(sqlite_url: str, clock: SetClock) -> AsyncIterator[SqlStore]:
     await made.stop()
 
 
-async def raise_versions(engine: AsyncEngine, times: int) -> None:
+def raise_version(connection: Connection) -> None:
     """Read, think, write: the pattern that loses updates where a transaction begins only at the write."""
+    found = connection.execute(select(users.c.token_version).where(users.c.id == 1)).scalar_one()
+    time.sleep(0.001)
+    connection.execute(update(users).where(users.c.id == 1).values(token_version=found + 1))
+
+
+async def raise_versions(engine: Transactions, times: int) -> None:
     for _ in range(times):
-        async with engine.begin() as connection:
-            found = (await connection.execute(select(users.c.token_version).where(users.c.id == 1))).scalar_one()
-            await asyncio.sleep(0.001)
-            await connection.execute(update(users).where(users.c.id == 1).values(token_version=found + 1))
+        await engine.run(raise_version)
 
 
 async def version(store: SqlStore) -> int:
@@ -73,7 +76,7 @@ async def test_no_update_is_lost_between_a_read_and_its_write(store: SqlStore, s
 async def test_the_drivers_defaults_do_lose_updates(store: SqlStore, sqlite_url: str) -> None:
     # Shows that the test above can fail at all.
     await store.ensure_user(1)
-    default = create_async_engine(sqlite_url)
+    default = InThreads(create_engine(parsed(sqlite_url)), 4)
     await asyncio.gather(*(raise_versions(default, 20) for _ in range(4)))
     await default.dispose()
     assert await version(store) < 4 * 20
@@ -81,13 +84,13 @@ async def test_the_drivers_defaults_do_lose_updates(store: SqlStore, sqlite_url:
 
 async def test_every_connection_is_durable_and_readers_cannot_write(sqlite_url: str, store: SqlStore) -> None:
     engines = open_engines(parsed(sqlite_url))
-    for engine, query_only in ((engines.writer, 0), (engines.reader, 1)):
-        async with engine.connect() as connection:
-            values = [
-                (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
-                for name in ("journal_mode", "synchronous", "busy_timeout", "query_only")
-            ]
-        assert values == ["wal", 2, 5000, query_only]
+
+    def pragmas(connection: Connection) -> list[object]:
+        names = ("journal_mode", "synchronous", "busy_timeout", "query_only")
+        return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+
+    assert await engines.writer.run(pragmas) == ["wal", 2, 5000, 0]
+    assert await engines.reader.run(pragmas) == ["wal", 2, 5000, 1]
     await engines.dispose()
 
 
@@ -158,11 +161,14 @@ async def test_a_full_disk_is_unavailable_until_there_is_room(store: SqlStore, p
 
 async def test_a_writer_and_a_reader_do_not_wait_for_each_other(store: SqlStore, sqlite_url: str) -> None:
     await store.commit(Changes(legs=[leg()]))
-    engines = open_engines(parsed(sqlite_url))
-    async with engines.reader.begin() as reading:
-        first = (await reading.execute(select(users.c.id))).all()
-        await asyncio.wait_for(store.ensure_user(5), 2)
-        assert (await reading.execute(select(users.c.id))).all() == first == []
+    engines, loop = open_engines(parsed(sqlite_url)), asyncio.get_running_loop()
+
+    def read_before_and_after(reading: Connection) -> None:
+        first = reading.execute(select(users.c.id)).all()
+        asyncio.run_coroutine_threadsafe(store.ensure_user(5), loop).result(2)
+        assert reading.execute(select(users.c.id)).all() == first == []
+
+    await engines.reader.run(read_before_and_after)
     await engines.dispose()
     assert await store.user_by_id(5) is not None
 

@@ -28,8 +28,7 @@ def run() -> None:
 async def _run_at(url: str) -> None:
     engines = open_engines(database_url(url))
     try:
-        async with engines.writer.begin() as connection:
-            await connection.run_sync(_run_on)
+        await engines.writer.run(_run_on)
     finally:
         await engines.dispose()
 
