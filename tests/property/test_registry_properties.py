@@ -25,9 +25,17 @@ TAIL = "N,N,N,NA,A,0,0,0,0,0,0,0,0,0,0,"
 symbols = st.sampled_from(["NIFTY", "M&M", "BAJAJ-AUTO", "GOLD", "NIFTY NEXT 50", "360ONE", "A", "Nifty IPO", "BSE"])
 expiries = st.dates(date(2026, 1, 20), date(2026, 4, 30))
 strikes = st.integers(1, 4_000_000).map(lambda units: units * 0.25)
-venues = st.sampled_from([("NSE", "D", "STK"), ("BSE", "D", "STK"), ("MCX", "M", "FUT"), ("NSE", "C", "CUR")])
-options = st.tuples(st.just("OPT"), symbols, venues, expiries, strikes, st.sampled_from(["CE", "PE"]))
-futures = st.tuples(st.just("FUT"), symbols, venues, expiries, st.just(-0.01), st.just("XX"))
+venues = st.sampled_from([("NSE", "D", "STK"), ("BSE", "D", "STK"), ("MCX", "M", "FUT")])
+# No symbol is a share's and a currency's at once: their tokens would be the same.
+underlyings = st.one_of(st.tuples(symbols, venues), st.tuples(st.just("USDINR"), st.just(("NSE", "C", "CUR"))))
+options = st.builds(
+    lambda of, expiry, strike, side: ("OPT", *of, expiry, strike, side),
+    underlyings,
+    expiries,
+    strikes,
+    st.sampled_from(["CE", "PE"]),
+)
+futures = st.builds(lambda of, expiry: ("FUT", *of, expiry, -0.01, "XX"), underlyings, expiries)
 spots = st.tuples(
     st.just("SPOT"),
     symbols,
