@@ -59,6 +59,15 @@ class Line:
         """Nothing more leaves."""
         self.client = None
 
+    def release(self) -> None:
+        """Let go of a connection that is lost.
+
+        The server leaves its parser waiting for bytes, and a waiting parser and its protocol hold each other.
+        """
+        parser = getattr(getattr(getattr(self._send, "__self__", None), "conn", None), "parser", None)
+        if parser is not None and self._wire is not None and self._wire.is_closing():
+            parser.close()
+
     def flush(self) -> None:
         """Write what the transport has room for, without waiting; the rest is left to the task."""
         self._is_due = False

@@ -178,6 +178,7 @@ class StreamEndpoint:
             serving.uncancel()
         finally:
             watch.stop()
+            line.release()
             self._hub.leave(client)
             if watch.has_cut:
                 self.stalled += 1
