@@ -82,6 +82,7 @@ class Starter:
         await runtime.outbound.bus.start()
         stack.push_async_callback(runtime.outbound.bus.stop)
         runtime.open_interest.load()
+        runtime.bar_file.load(runtime.clock.now().date())
         runtime.sessions.look()
         runtime.control.start(await runtime.store.load(), runtime.always_on())
         schedule = self.schedule()
@@ -183,6 +184,7 @@ class Starter:
         stack.callback(runtime.outbound.hub.stop)
         stack.callback(self._keep_open_interest)
         stack.push_async_callback(self._flush)
+        stack.push_async_callback(runtime.bar_file.save)
         tasks = Supervisor()
         stack.push_async_callback(tasks.stop)
         works: list[Coroutine[Any, Any, None]] = [
@@ -192,6 +194,8 @@ class Starter:
             Pulse(runtime.clock, runtime.status, core_wait_ms).run(),
             self._watch_sessions(),
             self._announce(),
+            runtime.outbound.recorder.run(),
+            runtime.bar_file.run(),
         ]
         if runtime.upstream.feed is not None:
             works += [runtime.ws_manager.run(), runtime.upstream.tokens.run(), runtime.oi_baselines.run()]

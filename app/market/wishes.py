@@ -136,6 +136,10 @@ class WishBooks:
             self._gathered_at = self.revision
         return self._gathered
 
+    def owned(self) -> Iterable[Instrument]:
+        """Every instrument that somebody owns."""
+        return (wish.instrument for wish in self.wishes())
+
     def held_by(self, owner: int) -> tuple[InstrumentKey, ...]:
         claim = self._claims.get(owner)
         return () if claim is None else tuple(claim.keys)

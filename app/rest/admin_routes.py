@@ -8,7 +8,7 @@ from fastapi import Query, Request
 from starlette.responses import Response
 
 from app.core.errors import Forbidden, InvalidRequest, RateLimited, StoreUnavailable, Unauthenticated
-from app.rest import examples, limits, schemas
+from app.rest import examples, limits, more_schemas, schemas
 from app.rest.answers import JsonAnswer
 from app.rest.auth import Authenticator
 from app.rest.forms import SignInForm
@@ -102,7 +102,7 @@ class SignInRoutes:
                 (Unauthenticated, Forbidden, RateLimited, StoreUnavailable),
             ),
             Operation(
-                0, "GET", "/auth/me", self.me, schemas.Me,
+                0, "GET", "/auth/me", self.me, more_schemas.Me,
                 "Who the caller is taken for, and until when", examples.ME, (Unauthenticated, StoreUnavailable),
             ),
         ]  # fmt: skip

@@ -217,6 +217,15 @@ HEALTH: dict[str, Any] = {
     "websocket_status": WS_STATUS,
 }
 TOKEN: dict[str, Any] = {"access_token": "eyJhbGciOi…", "token_type": "bearer", "expires_in": 43200, "user_id": 7}
+BARS: dict[str, Any] = {
+    "symbol": "RELIANCE", "underlying": "RELIANCE_EQ", "exchange": "NSE", "expiry": "26FEB2026", "day": "2026-02-03",
+    "interval_ms": 60_000, "start_ms": 1770090300000, "count": 2, "partial": True,
+    "open": [2640.1, None], "high": [2642.0, None], "low": [2639.8, None], "close": [2641.5, None],
+    "chain": {
+        "straddle": [118.4, None], "atm_iv": [17.9, None], "ce_oi": [1200000.0, None], "pe_oi": [980000.0, None],
+        "pcr": [0.82, None],
+    },
+}  # fmt: skip
 ME: dict[str, Any] = {"user_id": 7, "name": "asha", "role": "user", "expires_ms": 1770179400000}
 TOPIC_VERDICTS: dict[str, Any] = {
     "topics": [

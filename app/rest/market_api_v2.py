@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 
 from app.rest import examples, limits, schemas
 from app.rest.admin_routes import AdminRoutes, SignInRoutes
+from app.rest.bar_routes import BarRoutes
 from app.rest.chain_routes import ChainRoutes
 from app.rest.error_handlers import install_error_handlers
 from app.rest.health import HealthRoutes
@@ -44,6 +45,7 @@ def operations_of(services: Services) -> list[tuple[str, list[Operation]]]:
         ("Watchlist", WatchlistRoutes(services).operations()),
         ("Option chain", ChainRoutes(services).operations()),
         ("Subscriptions", SubscriptionRoutes(services).operations()),
+        ("Bars", BarRoutes(services).operations()),
         ("Instruments", InstrumentRoutes(services).operations()),
         ("Admin", AdminRoutes(services).operations()),
         ("Stream", StreamRoutes(services).operations()),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -44,7 +44,7 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -117,7 +117,7 @@ class ClearRequest(_Request):
     user_id: UserId | None = None
 
 
-class Problem(_Answer):
+class Problem(Answer):
     """RFC 9457, with a stable `code`; some codes add members (`valid`, `short`, `errors`, `retry_after_s`)."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -130,25 +130,25 @@ class Problem(_Answer):
     code: str
 
 
-class MissingLeg(_Answer):
+class MissingLeg(Answer):
     strike: float | None
     option_type: str | None
     reason: str
 
 
-class EvictedChain(_Answer):
+class EvictedChain(Answer):
     symbol: str
     expiry: str | None
     legs: int
     owner: Literal["you", "other"]
 
 
-class StrikePair(_Answer):
+class StrikePair(Answer):
     CE: str | None = Field(description="token; null: not listed")
     PE: str | None
 
 
-class LiveRow(_Answer):
+class LiveRow(Answer):
     """One row as the stream tells it; null is unknown."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -183,7 +183,7 @@ class LiveRow(_Answer):
     vega: float | None
 
 
-class ChainSummary(_Answer):
+class ChainSummary(Answer):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     underlying_ltp: float | None
@@ -197,7 +197,7 @@ class ChainSummary(_Answer):
     total_pe_oi: float | None
 
 
-class ChainWindow(_Answer):
+class ChainWindow(Answer):
     """The strikes around the underlying, by position in the listing."""
 
     symbol: str
@@ -222,7 +222,7 @@ class OptionChain(ChainWindow):
     )
 
 
-class Added(_Answer):
+class Added(Answer):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     success: bool
@@ -234,7 +234,7 @@ class Added(_Answer):
     revision: int
 
 
-class Removed(_Answer):
+class Removed(Answer):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     success: bool
@@ -242,7 +242,7 @@ class Removed(_Answer):
     unsubscribed: int
 
 
-class WatchlistEntry(_Answer):
+class WatchlistEntry(Answer):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     id: int
@@ -254,13 +254,13 @@ class WatchlistEntry(_Answer):
     state: str
 
 
-class Watchlist(_Answer):
+class Watchlist(Answer):
     user_id: int
     count: int
     watchlist: list[WatchlistEntry]
 
 
-class NamedList(_Answer):
+class NamedList(Answer):
     name: str
     position: int
     count: int
@@ -268,13 +268,13 @@ class NamedList(_Answer):
     is_default: bool
 
 
-class NamedLists(_Answer):
+class NamedLists(Answer):
     user_id: int
     count: int
     lists: list[NamedList]
 
 
-class ListsChanged(_Answer):
+class ListsChanged(Answer):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     success: bool
@@ -282,14 +282,14 @@ class ListsChanged(_Answer):
     lists: list[NamedList]
 
 
-class ListOrdered(_Answer):
+class ListOrdered(Answer):
     success: bool
     message: str
     list: str
     watchlist: Sequence[WatchlistEntry]
 
 
-class EntryMoved(_Answer):
+class EntryMoved(Answer):
     success: bool
     message: str
     list: str
@@ -298,7 +298,7 @@ class EntryMoved(_Answer):
     watchlist: Sequence[WatchlistEntry]
 
 
-class ChainSubscribed(_Answer):
+class ChainSubscribed(Answer):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     action: Literal["subscribe", "release"]
@@ -310,7 +310,7 @@ class ChainSubscribed(_Answer):
     option_chain: ChainWindow | None
 
 
-class Connection(_Answer):
+class Connection(Answer):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     active: bool
@@ -326,7 +326,7 @@ class Connection(_Answer):
     lag_p99_ms: float | None
 
 
-class WsStatus(_Answer):
+class WsStatus(Answer):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     total_subscriptions: int
@@ -337,7 +337,7 @@ class WsStatus(_Answer):
     per_connection: dict[str, Connection]
 
 
-class CapacityForecast(_Answer):
+class CapacityForecast(Answer):
     free: int
     window_min: int
     adds_per_min: float | None
@@ -345,7 +345,7 @@ class CapacityForecast(_Answer):
     full_by: datetime | None
 
 
-class SubscriptionCounts(_Answer):
+class SubscriptionCounts(Answer):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     total_subscriptions: int
@@ -357,14 +357,14 @@ class SubscriptionCounts(_Answer):
     forecast: CapacityForecast
 
 
-class Status(_Answer):
+class Status(Answer):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     subscriptions: SubscriptionCounts
     websocket: WsStatus
 
 
-class ActiveSubscription(_Answer):
+class ActiveSubscription(Answer):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     token: str
@@ -380,7 +380,7 @@ class ActiveSubscription(_Answer):
     owners: int = Field(description="how many entries hold it; Tier B counts as one")
 
 
-class ActiveSubscriptions(_Answer):
+class ActiveSubscriptions(Answer):
     tier: str | None
     count: int
     total: int | None = None
@@ -388,7 +388,7 @@ class ActiveSubscriptions(_Answer):
     subscriptions: list[ActiveSubscription]
 
 
-class LogLine(_Answer):
+class LogLine(Answer):
     id: int
     action: str
     instrument_token: str
@@ -396,19 +396,19 @@ class LogLine(_Answer):
     timestamp: datetime
 
 
-class SubscriptionLog(_Answer):
+class SubscriptionLog(Answer):
     count: int
     next: str | None
     log: list[LogLine]
 
 
-class SubscriptionDetail(_Answer):
+class SubscriptionDetail(Answer):
     token: str
     details: dict[str, object]
     why: str
 
 
-class SearchResult(_Answer):
+class SearchResult(Answer):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     symbol: str
@@ -418,13 +418,13 @@ class SearchResult(_Answer):
     match: str
 
 
-class SearchResults(_Answer):
+class SearchResults(Answer):
     query: str
     count: int
     results: list[SearchResult]
 
 
-class InstrumentInfo(_Answer):
+class InstrumentInfo(Answer):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     symbol: str
@@ -436,32 +436,32 @@ class InstrumentInfo(_Answer):
     nearest_future: str | None
 
 
-class Expiries(_Answer):
+class Expiries(Answer):
     symbol: str
     expiries: list[str]
     count: int
 
 
-class TierACleared(_Answer):
+class TierACleared(Answer):
     action: str
     count: int
     message: str
 
 
-class WatchlistsCleared(_Answer):
+class WatchlistsCleared(Answer):
     action: str
     user_id: int | None
     success: bool
     cleared_count: int
 
 
-class Rebalanced(_Answer):
+class Rebalanced(Answer):
     action: str
     moved_count: int
     details: list[dict[str, object]]
 
 
-class Health(_Answer):
+class Health(Answer):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     status: Literal["healthy", "degraded"]
@@ -470,31 +470,12 @@ class Health(_Answer):
     websocket_status: WsStatus
 
 
-class Ready(_Answer):
+class Ready(Answer):
     status: Literal["ready"]
 
 
-class Token(_Answer):
+class Token(Answer):
     access_token: str
     token_type: str
     expires_in: int
     user_id: int
-
-
-class Me(_Answer):
-    user_id: int
-    name: str
-    role: str
-    expires_ms: int | None
-
-
-class TopicVerdict(_Answer):
-    asked: str
-    topic: str | None
-    code: str | None
-    detail: str | None
-    extra: dict[str, Any]
-
-
-class TopicVerdicts(_Answer):
-    topics: list[TopicVerdict]

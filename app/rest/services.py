@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from app.market.subscription_manager import SubscriptionManager
     from app.market.watchlist_manager import WatchlistManager
     from app.market.ws_manager import WebSocketManager
+    from app.stream.minute_bars import BarBook
     from app.stream.topics import Topic
 
 
@@ -93,6 +94,7 @@ class Services:
     authenticator: Authenticator
     chain_quotes: ChainQuotes
     admit_topic: AdmitTopic
+    bars: BarBook
     registry_admin: Callable[[], Mapping[str, object]]
     readiness: Callable[[], Readiness]
     connections: int = 5

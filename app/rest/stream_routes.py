@@ -8,7 +8,7 @@ from fastapi import Query
 from starlette.responses import Response
 
 from app.core.errors import Forbidden, TerminalError
-from app.rest import examples, limits, schemas
+from app.rest import examples, limits, more_schemas
 from app.rest.answers import JsonAnswer
 from app.rest.auth import Principal
 from app.rest.operations import Caller, Operation
@@ -24,7 +24,7 @@ class StreamRoutes:
     def operations(self) -> list[Operation]:
         return [
             Operation(
-                0, "GET", "/stream/topics", self.stream_topics, schemas.TopicVerdicts,
+                0, "GET", "/stream/topics", self.stream_topics, more_schemas.TopicVerdicts,
                 "Which stream topics the caller may watch, by their canonical names", examples.TOPIC_VERDICTS,
                 (Forbidden,), query="/stream/topics?topic=chain:NIFTY50:26FEB2026&topic=quotes:NOSUCH_EQ",
             )

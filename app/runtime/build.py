@@ -43,6 +43,7 @@ from app.rest.chain_quotes import DeskQuotes
 from app.rest.services import Gauges, Readiness, Services
 from app.rest.status import StatusTeller
 from app.rest.stream_ws import StreamEndpoint, StreamSettings
+from app.runtime.bar_file import BarFile
 from app.runtime.clock import ShiftedClock
 from app.runtime.open_interest import OpenInterestBook
 from app.runtime.places import calendar_of, clock_of, secret_key_of
@@ -50,9 +51,11 @@ from app.runtime.upstream import Upstream, build_hooks, build_policy, build_upst
 from app.settings import Settings
 from app.storage.memory_store import MemoryStore
 from app.storage.sql_store import SqlStore
+from app.stream.bar_recorder import BarRecorder
 from app.stream.desk import Desk as ChainDesk
 from app.stream.face import Face
 from app.stream.hub import Hub
+from app.stream.minute_bars import BarBook
 from app.stream.opener import Opener
 from app.stream.publisher import Publisher, PublisherSettings
 
@@ -135,6 +138,8 @@ class Outbound:
     stream: StreamEndpoint
     teller: StatusTeller
     quotes: DeskQuotes
+    bars: BarBook
+    recorder: BarRecorder
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -151,6 +156,7 @@ class Runtime:
     sessions: SessionWatch
     open_interest: OpenInterestBook
     oi_baselines: OiBaselines
+    bar_file: BarFile
     services: Services
     universe: Universe
     status: Status
@@ -215,6 +221,7 @@ def build(settings: Settings, *, in_memory: bool = False, given: Given | None = 
         outbound=outbound,
         sessions=SessionWatch(board, calendar, clock, relay, open_interest.keep, market.silences),
         open_interest=open_interest,
+        bar_file=BarFile(settings.bt_data_dir, outbound.bars),
         oi_baselines=OiBaselines(
             board,
             market.registry,
@@ -251,6 +258,7 @@ def _build_outbound(
     life_s = int(clock.now().timestamp() - clock.offset_s)
     cadence = PublisherSettings(life_s, settings.bt_publish_interval_ms / 1000)
     hub = Hub(bus, clock, opener.check, wide=settings.bt_nats_url is None)
+    bars = BarBook()
     return Outbound(
         bus=bus,
         publisher=Publisher(board, face, desk, opener, bus, clock, cadence, screens=market.watchlists),
@@ -258,6 +266,8 @@ def _build_outbound(
         stream=StreamEndpoint(hub, authenticator, clock, StreamSettings(stalled_s=settings.bt_stalled_client_s)),
         teller=teller,
         quotes=DeskQuotes(desk, face, market.registry),
+        bars=bars,
+        recorder=BarRecorder(bars, board, desk, market.subscriptions.owned, calendar, clock),
     )
 
 
@@ -287,6 +297,7 @@ def _build_services(
         authenticator=authenticator,
         chain_quotes=outbound.quotes,
         admit_topic=outbound.hub.admit,
+        bars=outbound.bars,
         registry_admin=lambda: _registry_admin(market.registry, status),
         readiness=lambda: Readiness(not status.waiting_for, tuple(status.waiting_for)),
         connections=0 if settings.feed_source == "off" else DHAN_LIMITS.connections,

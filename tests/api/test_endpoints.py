@@ -10,7 +10,7 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
-from app.rest import schemas
+from app.rest import more_schemas, schemas
 from tests.api.support import IST
 from tests.api.world import World
 
@@ -48,6 +48,7 @@ ENDPOINTS: list[tuple[str, str, Any, type[BaseModel], set[str]]] = [
     ("GET", "/instruments/RELIANCE", None, schemas.InstrumentInfo,
      {"lot_size", "tick", "strike_step", "segments", "f_o_eligible", "nearest_future"}),
     ("GET", "/instruments/RELIANCE/expiries", None, schemas.Expiries, {"symbol", "expiries", "count"}),
+    ("GET", "/bars/RELIANCE?expiry=26FEB2026", None, more_schemas.Bars, {"start_ms", "count", "open", "chain"}),
     ("POST", "/admin/unsubscribe-all-tier-a", None, schemas.TierACleared, {"action", "count", "message"}),
     ("POST", "/admin/clear-watchlists", {}, schemas.WatchlistsCleared,
      {"action", "user_id", "success", "cleared_count"}),

@@ -45,6 +45,7 @@ from app.storage.memory_store import MemoryStore
 from app.stream.desk import Desk as ChainDesk
 from app.stream.face import Face
 from app.stream.hub import Hub
+from app.stream.minute_bars import BarBook
 from app.stream.opener import Opener
 from tests.api.support import IST, HandClock, cheap_passwords, client_of
 
@@ -216,6 +217,7 @@ async def running_world(
         store=store,
         authenticator=Authenticator(store, clock, "a secret", auth, passwords=cheap_passwords()),
         chain_quotes=DeskQuotes(desk, face, registry),
+        bars=BarBook(),
         admit_topic=Hub(MemoryBus(), clock, opener.check).admit,
         registry_admin=lambda: {**(registry.report.as_dict() if registry.report else {}), "last_refused": None},
         readiness=lambda: Readiness(True),

@@ -1,0 +1,77 @@
+"""What is looked at becomes bars: of underlyings by their packets, of chains by the numbers of the screens."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from app.core.sessions import Calendar
+from app.stream.bar_recorder import BarRecorder
+from app.stream.minute_bars import AGGREGATES, MINUTE_MS, BarBook, ChainName
+from tests.stream_world import IST, NIFTY, RELIANCE, World
+
+CHAIN = ChainName("NIFTY", "26FEB2026", "NSE")
+STRIKES = (24_900, 24_950, 25_000, 25_050, 25_100)
+
+
+class ClosedCalendar(Calendar):
+    def sessions(self, segment: object, day: object) -> tuple[()]:  # type: ignore[override]
+        return ()
+
+
+@pytest.fixture
+async def world() -> World:
+    made = World()
+    await made.bus.start()
+    return made.start()
+
+
+def recorder_of(world: World, book: BarBook, calendar: Calendar | None = None) -> BarRecorder:
+    legs = [world.leg(strike, side) for strike in STRIKES for side in ("CE", "PE")]
+    owned = [NIFTY, RELIANCE, *legs]
+    world.books.subscribe(*owned)
+    world.tick(NIFTY, 25_020.35)
+    for leg in legs:
+        assert leg.strike is not None
+        inner = max(0.0, (25_020 - leg.strike) * (1 if leg.option_type == "CE" else -1))
+        world.tick(leg, inner + 80.0, oi=2_000 if leg.option_type == "PE" else 1_000)
+    return BarRecorder(book, world.prices, world.desk, lambda: owned, calendar or world.calendar, world.clock)
+
+
+def minute_of(world: World) -> int:
+    return world.clock.now_ms() // MINUTE_MS * MINUTE_MS
+
+
+async def test_a_driver_with_a_packet_in_the_minute_has_a_price_in_it(world: World) -> None:
+    book = BarBook()
+    recorder = recorder_of(world, book)
+    await recorder.look_around()
+    recorder.see_prices(minute_of(world))
+    assert set(book.spots) == {NIFTY.token}, "RELIANCE had no packet: nothing is invented"
+    recorder.see_prices(minute_of(world) + MINUTE_MS)
+    assert book.spots[NIFTY.token].count == 1, "the price of the minute before is not seen again in the next"
+
+
+async def test_a_chain_says_in_bars_what_it_says_on_screens(world: World) -> None:
+    book = BarBook()
+    recorder = recorder_of(world, book)
+    await recorder.look_around()
+    await recorder.close_minute(minute_of(world))
+    reader = world.join()
+    reader.watch("chain:NIFTY:26FEB2026")
+    summary = reader.read()[0]["data"]["summary"]
+    _, cells = book.chains[CHAIN].since(None)
+    told = dict(zip(AGGREGATES, cells[0].tolist(), strict=True))
+    shown = [summary[name] for name in ("straddle", "atm_iv", "total_ce_oi", "total_pe_oi", "pcr")]
+    assert list(told.values()) == pytest.approx(shown, rel=1e-6)
+    assert told["ce_oi"] == 5_000
+
+
+async def test_a_closed_market_makes_no_bars(world: World) -> None:
+    book = BarBook()
+    recorder = recorder_of(world, book, ClosedCalendar([], IST, always_open=True))
+    await recorder.look_around()
+    recorder.see_prices(minute_of(world))
+    await recorder.close_minute(minute_of(world))
+    assert (book.spots, book.chains) == ({}, {})
+    assert not np.isnan(world.prices.last_price(NIFTY.key) or np.nan)
