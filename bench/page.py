@@ -2,7 +2,8 @@
 
 Both read the same packed frames from the same little server, in turns within one run, so that a noisy neighbour hurts
 both alike. ``python -m bench.page [--seconds 8] [--rounds 5]`` prints a table and writes ``bench/results/page.json``.
-``--heap MINUTES`` watches the page's JavaScript heap instead.
+``--minutes 30`` watches the page's JavaScript heap instead, with the charts and a row's details open, and writes
+``bench/results/page_heap.json``.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ TOKENS = tuple(f"NIFTY_26FEB2026_{strike}{side}" for strike in STRIKES for side 
 RATES_HZ = (5, 10)
 LIMIT_RATIO = 1.3
 LONG_FRAME_MS = 50.0
+WARM_UP_MS = 60_000
 LIVE_CODE = 9
 START_MS = 1_770_000_000_000
 CHANGING = ("ltp", "change", "change_pct", "bid", "ask", "volume", "iv")
@@ -68,6 +70,15 @@ class Market:
         return Picture({"summary": summary, "coverage": {"legs": 202, "live": 202}}, self.values.copy())
 
 
+def _bars() -> dict[str, Any]:
+    """A whole session of minutes, as the charts ask for them."""
+    column = [25_000 + minute % 40 for minute in range(375)]
+    chain = dict.fromkeys(("straddle", "atm_iv", "ce_oi", "pe_oi", "pcr"), column)
+    prices = dict.fromkeys(("open", "high", "low", "close"), column)
+    day = {"day": "2026-02-03", "interval_ms": 60_000, "start_ms": START_MS - 375 * 60_000, "count": len(column)}
+    return {"symbol": "NIFTY", "underlying": "NIFTY_IDX", "expiry": "26FEB2026", **day, **prices, "chain": chain}
+
+
 def make_app() -> FastAPI:
     """The few answers that the page asks for at its start, and the stream."""
     app = FastAPI()
@@ -77,6 +88,9 @@ def make_app() -> FastAPI:
     told = {
         "/health": {"status": "healthy", "reasons": [], "feed": {"source": "simulator"}, "market": {}},
         "/api/v2/watchlist/1": {"user_id": 1, "count": 0, "watchlist": []},
+        "/api/v2/watchlists/1": {"lists": [{"name": "default", "count": 0, "evicted": 0, "is_default": True}]},
+        "/api/v2/bars/NIFTY": _bars(),
+        f"/api/v2/subscriptions/{TOKENS[100]}": {"token": TOKENS[100], "details": {}, "why": "measured"},
         "/api/v2/instruments/NIFTY/expiries": {"symbol": "NIFTY", "expiries": ["26FEB2026"], "count": 1},
         "/api/v2/instruments/NIFTY": {"symbol": "NIFTY", "lot_size": 75, "tick": 0.05, "segments": ["IDX_I"]},
     }
@@ -206,21 +220,29 @@ def _verdict(costs: dict[str, list[Cost]]) -> dict[str, Any]:
 
 
 async def watch_heap(minutes: float) -> dict[str, Any]:
-    """The heap after collection, at the start and at the end of so many minutes at 5 Hz."""
+    """The heap after collection, each minute at 5 Hz. What the page keeps on purpose is full after the warm-up."""
     app = make_app()
     app.state.hz = 5
     async with serving(app) as url, _chromium() as browser:
         page = await browser.new_page(viewport={"width": 1600, "height": 950})
         await page.goto(url + "/#/chain/NIFTY/26FEB2026")
-        await page.wait_for_timeout(20_000)
-        first = await _heap(page)
-        await page.wait_for_timeout(minutes * 60_000)
-        last = await _heap(page)
+        await page.get_by_test_id("charts").click()
+        await page.locator(".row.atm .c-ltp.ce").click()
+        await page.get_by_test_id("detail").wait_for()
+        await page.wait_for_timeout(WARM_UP_MS)
+        samples = [await _heap(page)]
+        for _ in range(round(minutes)):
+            await page.wait_for_timeout(60_000)
+            samples.append(await _heap(page))
+        painted = int(await page.get_by_test_id("chain").get_attribute("data-seq") or 0)
     return {
         "minutes": minutes,
-        "first_mb": first,
-        "last_mb": last,
-        "growth_percent": round((last / first - 1) * 100, 2),
+        "frames": painted,
+        "first_mb": samples[0],
+        "last_mb": samples[-1],
+        "highest_mb": max(samples),
+        "growth_percent": round((samples[-1] / samples[0] - 1) * 100, 2),
+        "samples_mb": samples,
     }
 
 
@@ -244,13 +266,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--heap", type=float, default=0.0, metavar="MINUTES")
+    parser.add_argument("--minutes", type=float, default=0.0, help="watch the heap for so long")
     asked = parser.parse_args()
-    found = asyncio.run(watch_heap(asked.heap) if asked.heap else compare(asked.seconds, asked.rounds))
+    found = asyncio.run(watch_heap(asked.minutes) if asked.minutes else compare(asked.seconds, asked.rounds))
     print(json.dumps(found, indent=2))
     results = HERE / "results"
     results.mkdir(exist_ok=True)
-    (results / ("page_heap.json" if asked.heap else "page.json")).write_text(json.dumps(found, indent=2) + "\n")
+    (results / ("page_heap.json" if asked.minutes else "page.json")).write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -45,8 +45,13 @@ export class ChainFeed {
     this.leave();
   }
 
-  /** States by name, of the legs on the ladder. */
-  unowned(): number {
+  /** Nobody is behind any leg of this chain. */
+  get idle(): boolean {
+    return this.loaded && this.store.size > 0 && this.unsubscribed === this.store.size;
+  }
+
+  /** Legs that are not subscribed, evicted ones among them. */
+  private unowned(): number {
     let count = 0;
     for (let slot = 0; slot < this.store.size; slot++) {
       const state = this.store.stateOf(slot);

@@ -57,6 +57,8 @@ export interface PaintOptions {
   lotSize: number;
   flash: boolean;
   decimals: number;
+  /** Say beside each price why it is not live; off where one line above says it for all. */
+  notes: boolean;
 }
 
 /**
@@ -346,7 +348,7 @@ export class ChainPainter {
   }
 
   private noteOf(state: number, slot: number): string {
-    if (state === LIVE || state === QUIET || state === STATE_UNKNOWN) return '';
+    if (!this.options.notes || state === LIVE || state === QUIET || state === STATE_UNKNOWN) return '';
     if (state === STALE) return age(this.now() - this.store!.seenMs[slot]!);
     return NOTES[STATES[state]!] ?? '';
   }

@@ -1,4 +1,5 @@
 /** The REST side: typed calls, problem+json as one error class. */
+import type { Bars } from './model/bars';
 
 export class ApiError extends Error {
   constructor(
@@ -21,8 +22,17 @@ export interface SearchHit {
   expiry?: string | null;
 }
 
+export interface NamedList {
+  name: string;
+  /** Entries, and those of them that are not active. */
+  count: number;
+  evicted: number;
+  is_default: boolean;
+}
+
 export interface WatchEntry {
   id: number;
+  list: string;
   symbol: string;
   expiry_date: string | null;
   instrument_type: string;
@@ -41,7 +51,6 @@ export interface SymbolInfo {
   strike_step?: number | null;
   segments?: string[];
   f_o_eligible?: boolean;
-  nearest_future?: string | { token: string } | null;
   [extra: string]: unknown;
 }
 
@@ -104,6 +113,7 @@ export class Api {
   expiries = (symbol: string) =>
     this.get<{ symbol: string; expiries: string[] }>(`api/v2/instruments/${enc(symbol)}/expiries`);
   watchlist = (userId: number) => this.get<{ watchlist: WatchEntry[] }>(`api/v2/watchlist/${userId}`);
+  lists = (userId: number) => this.get<{ lists: NamedList[] }>(`api/v2/watchlists/${userId}`);
   health = () => this.get<Health>('health');
   why = (token: string) =>
     this.get<{ token: string; details: Record<string, unknown>; why: string }>(`api/v2/subscriptions/${enc(token)}`);
@@ -114,17 +124,33 @@ export class Api {
     );
   log = (query: Query) =>
     this.get<{ count: number; next: string | null; log: LogEntry[] }>('api/v2/subscriptions/log', query);
+  bars = (symbol: string, expiry: string | null, since_ms: number | null) =>
+    this.get<Bars>(`api/v2/bars/${enc(symbol)}`, { expiry, since_ms });
   registry = () => this.get<Record<string, unknown>>('api/v2/admin/registry');
   tierB = () => this.get<Record<string, unknown>>('api/v2/admin/tier-b');
 
-  addEntry = (entry: { user_id: number; symbol: string; expiry?: string; instrument_type: string }) =>
+  addEntry = (entry: { user_id: number; symbol: string; expiry?: string; instrument_type: string; list: string }) =>
     this.post<AddAnswer>('api/v2/watchlist/add', entry);
-  removeEntry = (entry: { user_id: number; symbol: string; expiry?: string }) =>
-    this.post<{ unsubscribed: number; message: string }>('api/v2/watchlist/remove', entry);
+  removeEntry = (user_id: number, entry: Pick<WatchEntry, 'id' | 'symbol' | 'expiry_date'>) => {
+    const expiry = entry.expiry_date ? { expiry: entry.expiry_date } : {};
+    return this.post<{ unsubscribed: number }>('api/v2/watchlist/remove', { user_id, id: entry.id, symbol: entry.symbol, ...expiry });
+  };
+  orderEntries = (user_id: number, list: string, ids: number[]) =>
+    this.post<{ watchlist: WatchEntry[] }>('api/v2/watchlist/order', { user_id, list, ids });
+  moveEntry = (user_id: number, id: number, list: string, copy: boolean) =>
+    this.post<{ message: string }>('api/v2/watchlist/move', { user_id, id, list, copy });
+  createList = (user_id: number, name: string) => this.changeLists('create', { user_id, name });
+  renameList = (user_id: number, list: string, name: string) => this.changeLists('rename', { user_id, list, name });
+  deleteList = (user_id: number, list: string) => this.changeLists('delete', { user_id, list });
+  orderLists = (user_id: number, lists: string[]) => this.changeLists('order', { user_id, lists });
   rebalance = () => this.post<{ moved_count: number }>('api/v2/admin/rebalance-ws', {});
   unsubscribeTierA = () =>
     this.post<{ count: number; message: string }>('api/v2/admin/unsubscribe-all-tier-a', {});
   clearWatchlists = () => this.post<{ cleared_count: number }>('api/v2/admin/clear-watchlists', {});
+
+  private changeLists(verb: string, body: object): Promise<{ lists: NamedList[]; message: string }> {
+    return this.post(`api/v2/watchlists/${verb}`, body);
+  }
 
   async signIn(username: string, password: string): Promise<{ access_token: string; user_id: number }> {
     const body = new URLSearchParams({ username, password, grant_type: 'password' });

@@ -2,6 +2,7 @@ import { ApiError, type AddAnswer, type SymbolInfo } from '../lib/api';
 import { futureExpiry, symbolOf } from '../lib/model/instruments';
 import { live } from '../lib/state/live.svelte';
 import { session } from '../lib/state/session.svelte';
+import { lists } from './lists.svelte';
 
 /** What the service calls a chain of this symbol. */
 export function chainType(info: SymbolInfo): string {
@@ -17,6 +18,7 @@ async function add(symbol: string, expiry: string | null, type: string): Promise
       user_id: session.userId,
       symbol,
       instrument_type: type,
+      list: lists.current,
       ...(expiry ? { expiry } : {}),
     });
     tell(symbol, expiry, answer);
@@ -46,20 +48,6 @@ export function addToken(token: string): Promise<boolean> {
   const future = futureExpiry(token);
   const symbol = symbolOf(token);
   return future ? add(symbol, future, 'FUTURE') : add(symbol, null, 'EQUITY');
-}
-
-export async function remove(symbol: string, expiry: string | null): Promise<void> {
-  try {
-    const answer = await live.api.removeEntry({
-      user_id: session.userId,
-      symbol,
-      ...(expiry ? { expiry } : {}),
-    });
-    live.note(`${[symbol, expiry].filter(Boolean).join(' ')} removed, ${answer.unsubscribed} unsubscribed`);
-  } catch (error) {
-    live.failed(error);
-  }
-  live.listRevision++;
 }
 
 function tell(symbol: string, expiry: string | null, answer: AddAnswer): void {

@@ -90,10 +90,10 @@ export function clock(ms: number, seconds = true): string {
 export const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
 
 /** The time of day, with its date in front where that is not today. */
-export function moment(ms: number, nowMs: number): string {
-  if (Number.isNaN(nowMs) || istDay(ms) === istDay(nowMs)) return clock(ms, false);
+export function moment(ms: number, nowMs: number, seconds = false): string {
+  if (Number.isNaN(nowMs) || istDay(ms) === istDay(nowMs)) return clock(ms, seconds);
   const at = new Date(ms + IST_OFFSET_MS);
-  return `${at.getUTCDate()} ${MONTHS[at.getUTCMonth()]} ${clock(ms, false)}`;
+  return `${at.getUTCDate()} ${MONTHS[at.getUTCMonth()]} ${clock(ms, seconds)}`;
 }
 
 /** Days since 1970 in India; for days left. */

@@ -1,5 +1,5 @@
 /** Tokens and expiries as the service writes them (contract section 3). */
-import { istDay, MONTHS as MONTH_SHORT } from './format';
+import { istDay, MONTHS as MONTH_SHORT, strike } from './format';
 
 export type Side = 'CE' | 'PE';
 export interface OptionToken {
@@ -67,4 +67,29 @@ export function expiryMark(expiry: string, all: readonly string[]): 'W' | 'M' {
   const month = expiry.slice(2);
   const last = all.filter((other) => other.slice(2) === month).at(-1);
   return last === expiry ? 'M' : 'W';
+}
+
+export type Kind = 'option' | 'future' | 'index' | 'cash';
+
+export interface Reading {
+  /** For people: `NIFTY 25000 CE`, `GOLD FUT`, `RELIANCE`. */
+  name: string;
+  expiry: string | null;
+  kind: Kind;
+  /** Only where it is not the symbol's own exchange. */
+  exchange: string | null;
+}
+
+/** A token as people read it. */
+export function reading(token: string): Reading {
+  const colon = token.indexOf(':');
+  const exchange = colon < 0 ? null : token.slice(0, colon);
+  const bare = token.slice(colon + 1);
+  const option = parseOption(bare);
+  if (option) {
+    return { name: `${option.symbol} ${strike(option.strike)} ${option.side}`, expiry: option.expiry, kind: 'option', exchange };
+  }
+  const expiry = futureExpiry(bare);
+  if (expiry || bare.endsWith('_FUT')) return { name: `${symbolOf(bare)} FUT`, expiry, kind: 'future', exchange };
+  return { name: symbolOf(bare), expiry: null, kind: isIndex(bare) ? 'index' : 'cash', exchange };
 }

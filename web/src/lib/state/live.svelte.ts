@@ -3,6 +3,7 @@ import { StreamClient, type Link, type Socket, type Timers, type TopicSink } fro
 import type { StatusData, StreamEvent } from '../wire/messages';
 import { BINARY_PROTOCOL } from '../wire/binary';
 import { mergeDoc } from '../wire/merge';
+import { chainKey, noticeOf } from '../model/notices';
 import { session } from './session.svelte';
 
 const HEALTH_EVERY_MS = 5_000;
@@ -10,6 +11,8 @@ const HIDDEN_GRACE_MS = 5_000;
 const NOTES_MAX = 5;
 const NOTE_STAYS_MS = 9_000;
 const RATE_WINDOW_MS = 1_000;
+/** The status comes once a second; up to twice that is its own pace, not silence. */
+const STATUS_EVERY_MS = 2_000;
 
 export interface Note {
   id: number;
@@ -37,6 +40,8 @@ class Live {
   link = $state<Link>('connecting');
   status = $state.raw<StatusData | null>(null);
   statusFresh = $state(false);
+  /** The service's clock when it last told its status: ages in it go on from there. */
+  private statusMs = $state(NaN);
   health = $state.raw<Health | null>(null);
   /** False from the first failed request on: the badges then say so. */
   reachable = $state(true);
@@ -47,7 +52,11 @@ class Live {
   nowMs = $state(NaN);
   /** Raised by an event that changes the watchlists. */
   listRevision = $state(0);
+  /** Chains that came back after an eviction, since this page was opened: when, by symbol and expiry. */
+  returned = $state.raw<Record<string, number>>({});
   hidden = $state(false);
+  /** What an answer for admins only taught of the caller; without a sign-in everybody is one. */
+  rights = $state<'unknown' | 'admin' | 'user'>('unknown');
 
   readonly api = new Api('', {
     token: session.token,
@@ -87,6 +96,13 @@ class Live {
     return Date.now() + this.offset;
   }
 
+  /** Age of the youngest packet over all connections, ms; Infinity before the first. It grows while nothing comes. */
+  get dataAge(): number {
+    const ages = Object.values(this.status?.websocket.per_connection ?? {}).map((one) => one.last_data_age_ms ?? Infinity);
+    const since = Number.isNaN(this.nowMs) ? 0 : Math.max(0, this.nowMs - this.statusMs);
+    return Math.min(Infinity, ...ages) + (since > STATUS_EVERY_MS ? since : 0);
+  }
+
   count(rows: number): void {
     this.counted += rows;
   }
@@ -109,6 +125,7 @@ class Live {
   }
 
   signedIn(): void {
+    this.rights = 'unknown';
     this.stream.reconnect();
     this.listRevision++;
     void this.refreshHealth();
@@ -124,25 +141,25 @@ class Live {
   }
 
   private statusSink(): TopicSink {
-    const take = (data: unknown, held: StatusData | null) => {
+    const take = (data: unknown, atMs: number, held: StatusData | null) => {
       this.status = mergeDoc<StatusData>(held, data);
+      this.statusMs = atMs;
       this.statusFresh = true;
     };
     return {
-      snapshot: (data) => take(data, null),
-      delta: (data) => take(data, this.status),
+      snapshot: (data, atMs) => take(data, atMs, null),
+      delta: (data, atMs) => take(data, atMs, this.status),
       lost: () => (this.statusFresh = false),
     };
   }
 
   private event(event: StreamEvent): void {
-    const data = { ...event, ...event.data } as Record<string, unknown>;
-    const name = [data.symbol, data.expiry].filter(Boolean).join(' ');
-    if (event.kind === 'evicted') {
-      this.note(`${name || 'A chain'} was evicted: ${String(data.reason ?? 'room was needed')}`, 'bad');
-    } else if (event.kind === 'restored') this.note(`${name || 'A chain'} is back`, 'good');
-    else if (event.kind === 'eod') this.note(String(data.message ?? 'End of day: watchlists were cleared'));
-    else if (event.kind === 'feed') this.feedNote(data);
+    const notice = noticeOf(event);
+    if (notice) this.note(notice.text, notice.kind);
+    if (event.kind === 'feed') this.feedNote(event.data ?? {});
+    if (event.kind === 'restored') {
+      this.returned = { ...this.returned, [chainKey(event.data?.symbol, event.data?.expiry)]: event.at_ms ?? this.serverNow() };
+    }
     if (event.kind === 'feed' || event.kind === 'session') void this.refreshHealth();
     else this.listRevision++;
   }

@@ -14,9 +14,10 @@ interface Saved {
   inLots: boolean;
   flash: boolean;
   pane: boolean;
+  charts: boolean;
   symbol: string;
-  /** Watchlist entries by key, in this browser's order; others follow as they were added. */
-  order: string[];
+  /** The watchlist on screen. */
+  list: string;
 }
 
 const DEFAULTS: Saved = {
@@ -27,8 +28,9 @@ const DEFAULTS: Saved = {
   inLots: false,
   flash: true,
   pane: true,
+  charts: false,
   symbol: 'NIFTY',
-  order: [],
+  list: 'default',
 };
 
 function load(): Saved {

@@ -18,6 +18,11 @@ export interface Summary {
   total_pe_oi: number | null;
   /** What put-call parity says of the price at expiry. */
   forward?: number | null;
+  future_ltp?: number | null;
+  future_buildup?: string | null;
+  lot_size?: number | null;
+  /** Of the options' segment: PRE_OPEN, OPEN or CLOSED. */
+  session?: string | null;
 }
 
 export type Coverage = Record<string, number>;
@@ -57,6 +62,15 @@ export interface ConnectionStatus {
   lag_p99_ms?: number | null;
 }
 
+/** Where Tier A is going, from its last minutes; null while too little is known. */
+export interface Forecast {
+  free: number;
+  window_min: number;
+  adds_per_min: number | null;
+  net_per_min: number | null;
+  full_by: string | null;
+}
+
 export interface StatusData {
   subscriptions: {
     total_subscriptions: number;
@@ -65,6 +79,7 @@ export interface StatusData {
     tier_a_count: number;
     tier_b_count: number;
     states: Record<string, number>;
+    forecast?: Forecast | null;
   };
   websocket: {
     connected_connections: number;

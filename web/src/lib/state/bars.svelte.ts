@@ -1,0 +1,34 @@
+import { ApiError } from '../api';
+import { joinBars, nextSince, type Bars } from '../model/bars';
+import { live } from './live.svelte';
+
+const EVERY_MS = 15_000;
+
+/** The session's minutes of one underlying and, with an expiry, of its chain; kept by the service, so a reload has them. */
+export class SessionBars {
+  held = $state.raw<Bars | null>(null);
+  /** Why there are none. */
+  problem = $state('');
+
+  /** Ask now and then again, until the returned function is called. */
+  watch(symbol: string, expiry: string | null): () => void {
+    let stopped = false;
+    this.held = null;
+    this.problem = '';
+    const ask = async () => {
+      if (document.hidden) return;
+      try {
+        const more = await live.api.bars(symbol, expiry, nextSince(this.held));
+        if (!stopped) this.held = joinBars(this.held, more);
+      } catch (error) {
+        if (!stopped) this.problem = error instanceof ApiError ? error.message : 'the service does not answer';
+      }
+    };
+    void ask();
+    const timer = setInterval(() => void ask(), EVERY_MS);
+    return () => {
+      stopped = true;
+      clearInterval(timer);
+    };
+  }
+}
