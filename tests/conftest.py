@@ -70,6 +70,13 @@ def no_socket_survives() -> Iterator[None]:
     gc.collect(0)  # an unclosed socket warns when collected, and warnings are errors
 
 
+@pytest.fixture(autouse=True, scope="module")
+def boards_go() -> Iterator[None]:
+    """A board is 8 MB in few objects, and a cycle holds it: the collector would see no reason to look."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(scope="session")
 def masters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Generated masters and their snapshots, made once for all services of this run."""

@@ -126,7 +126,8 @@ async def test_a_cell_and_a_row_are_copied(desk: Desk) -> None:
 async def test_charts_draw_open_interest_and_the_smile(desk: Desk) -> None:
     await desk.live()
     await desk.at_test_id("charts").click()
-    await expect(desk.at_test_id("chart-panel").locator("canvas")).to_have_count(3)
+    await expect(desk.at_test_id("chart-panel").locator("canvas")).to_have_count(4)
+    await expect(desk.at_test_id("plot-session")).to_be_visible()
 
 
 async def test_hidden_page_asks_for_no_prices_and_comes_back_with_a_snapshot(desk: Desk) -> None:

@@ -42,7 +42,7 @@ async def test_free_text_finds_one_contract_and_opens_it(desk: Desk, service: Se
     await desk.live()
     strike = await desk.atm_row.get_attribute("data-strike")
     hits = await desk.search(f"nifty {strike} ce")
-    await expect(hits.first).to_contain_text(f"{strike}CE")
+    await expect(hits.first).to_contain_text(f"{strike} CE")
     await desk.press("Enter")
     token = await desk.at_test_id("detail").get_attribute("data-token")
     assert token is not None
