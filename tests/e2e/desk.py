@@ -36,7 +36,7 @@ class Desk:
             await desk.page.goto(f"{url}/{path}")
             await expect(desk.at_test_id("app")).to_be_visible()
             yield desk
-            assert desk.complaints == []
+            assert not desk.complaints, desk.complaints
         finally:
             await opened.close()
 
