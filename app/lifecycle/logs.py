@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Collection, MutableMapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 import structlog
 
@@ -30,6 +32,21 @@ class Redactor:
         return text
 
 
+class LossyOutput:
+    """Standard output that may fail: a full disk or a closed pipe costs lines of the log, never the service."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
+
+
 def set_up_logs(secrets: Collection[str]) -> None:
     """Configure structlog for this process; the libraries' own loggers speak up from warnings on."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -44,5 +61,6 @@ def set_up_logs(secrets: Collection[str]) -> None:
             structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(LossyOutput(sys.stdout)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )

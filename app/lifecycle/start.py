@@ -160,7 +160,10 @@ class Starter:
         feed.point_at(address.feed_url)
         self._runtime.upstream.chains.point_at(f"{address.control_url}/v2")
         said = {"feed_url": address.feed_url, "control_url": address.control_url}
-        (self._settings.bt_data_dir / SIMULATOR_FILE).write_text(json.dumps(said), encoding="ascii")
+        try:
+            (self._settings.bt_data_dir / SIMULATOR_FILE).write_text(json.dumps(said), encoding="ascii")
+        except OSError as error:  # after a restart of the simulator: only tools look there
+            self._log.warning("not kept", what=SIMULATOR_FILE, reason=error.strerror)
 
     def _simulator_environment(self) -> Mapping[str, str]:
         settings = self._settings

@@ -148,6 +148,7 @@ class Control:
             await asyncio.sleep(WRITE_EVERY_S)
             try:
                 await self.flush()
+                await self._lists.retry_store()
                 await self.return_evicted()
             except StoreUnavailable as error:
                 self._note_store(is_up=False, reason=error.detail)

@@ -79,6 +79,16 @@ class Upkeep(Lists):
             return False
         return await self._in_turn(self._write_behind())
 
+    async def retry_store(self) -> None:
+        """After a failure, see whether the store works again, also where nobody asks and nothing is due.
+
+        Raises:
+            StoreUnavailable: not yet.
+        """
+        if self._store.trouble is not None:
+            await self._store.ping()
+            await self._store.ping_write()
+
     async def _write_behind(self) -> bool:
         batch = self._journal.take(self._row_of)
         if batch is None:

@@ -190,6 +190,20 @@ class Store(Protocol):
         """Prove that a read works."""
         ...
 
+    async def ping_write(self) -> None:
+        """Prove that a write works; nothing is changed."""
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """What fails now and why; None while reads and writes work."""
+        ...
+
+    @property
+    def failures(self) -> int:
+        """Operations that ended with ``StoreUnavailable``, since the start."""
+        ...
+
     async def load(self) -> StoredState: ...
 
     async def commit(self, changes: Changes) -> list[int]:

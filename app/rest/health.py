@@ -70,4 +70,5 @@ class HealthRoutes:
             return f"store: {error.detail}"
         except TimeoutError:
             return f"store: no answer within {limits.PING_TIMEOUT_S:g} s"
-        return None
+        trouble = self._services.store.trouble  # a read may work where no write does
+        return None if trouble is None else f"store: {trouble}"

@@ -32,7 +32,6 @@ _TOTALS = {
     "stream_conflated": "updates that a newer one replaced before they were sent",
     "stream_closed_slow": "stream clients closed because they did not read",
     "bus_dropped": "messages that the bus gave up",
-    "store_errors": "store operations that failed",
 }
 _NOW = {
     "stream_clients": "connected stream clients",
@@ -55,6 +54,7 @@ class ServiceCollector(Collector):
         yield from self._subscriptions()
         yield from self._connections()
         yield from self._counters()
+        yield from self._store()
         yield from self._gauges(self._services.gauges())
 
     def _subscriptions(self) -> Iterator[Metric]:
@@ -98,6 +98,11 @@ class ServiceCollector(Collector):
         for segment in Segment:
             silent.add_metric([segment.name], float(segment.name in quiet))
         yield silent
+
+    def _store(self) -> Iterator[Metric]:
+        store = self._services.store
+        yield GaugeMetricFamily("bt_store_up", "1 while the database takes reads and writes", value=not store.trouble)
+        yield CounterMetricFamily("bt_store_errors", "store operations that failed", value=store.failures)
 
     def _counters(self) -> Iterator[Metric]:
         counters = self._services.board.buffers.counters

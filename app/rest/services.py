@@ -46,7 +46,6 @@ class Gauges:
     stream_conflated: int = 0
     stream_closed_slow: int = 0
     bus_dropped: int = 0
-    store_errors: int = 0
     loop_lag_ms: float = 0.0
     loop_lag_max_ms: float = 0.0
     loop_lag_max_waited_ms: float = 0.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,17 +157,28 @@ def _token_source(
         token = vault.load()
 
     def keep_and_tell(new: Token) -> None:
-        vault.save(new)
+        with _kept_if_possible("broker token"):
+            vault.save(new)
         on_new_token()
 
     return TokenSource(settings.dhan_client_id, clock, token=token, minter=minter, on_new=keep_and_tell)
 
 
+@contextmanager
+def _kept_if_possible(what: str) -> Iterator[None]:
+    """What is kept for a restart may be lost to a full disk; the feed goes on."""
+    try:
+        yield
+    except OSError as error:
+        structlog.get_logger("feed").warning("not kept", what=what, reason=error.strerror)
+
+
 def _remember_cooldown(path: Path, until_ms: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps({"until_ms": until_ms}), encoding="ascii")
-    part.replace(path)
+    with _kept_if_possible("rate limit"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps({"until_ms": until_ms}), encoding="ascii")
+        part.replace(path)
 
 
 def _remembered_cooldown(path: Path) -> int:

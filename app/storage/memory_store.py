@@ -50,7 +50,13 @@ class MemoryStore:
     async def stop(self) -> None:
         self._started = False
 
+    trouble: str | None = None
+    failures: int = 0
+
     async def ping(self) -> None:
+        self._require_started()
+
+    async def ping_write(self) -> None:
         self._require_started()
 
     async def load(self) -> StoredState:

@@ -50,6 +50,7 @@ class SqlStore:
         self._idle = asyncio.Event()
         self._idle.set()
         self._troubles: dict[str, str] = {}  # what cannot be done now -> why
+        self._failures = 0
         self._log = structlog.get_logger()
 
     async def start(self) -> None:
@@ -64,6 +65,17 @@ class SqlStore:
 
     async def ping(self) -> None:
         await self._read(reads.ping)
+
+    async def ping_write(self) -> None:
+        await self._write(writes.ping)
+
+    @property
+    def trouble(self) -> str | None:
+        return "; ".join(f"{kind}: {reason}" for kind, reason in self._troubles.items()) or None
+
+    @property
+    def failures(self) -> int:
+        return self._failures
 
     async def load(self) -> StoredState:
         return await self._read(reads.stored_state)
@@ -161,6 +173,7 @@ class SqlStore:
             reason = why_unavailable(error)
             if reason is None:
                 raise
+            self._failures += 1
             self._note(kind, reason)
             raise StoreUnavailable(reason) from error
         self._note(kind, None)

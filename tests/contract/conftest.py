@@ -50,6 +50,17 @@ def postgres(pytestconfig: pytest.Config) -> Postgres:
 
 
 @pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A cluster that the test may stop."""
+    server = made_or_skipped(make_postgres)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.destroy()
+
+
+@pytest.fixture
 def postgres_url(postgres: Postgres) -> Iterator[str]:
     """A fresh, migrated database."""
     name = f"t_{uuid4().hex}"

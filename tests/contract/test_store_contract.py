@@ -30,7 +30,9 @@ IST = ZoneInfo("Asia/Kolkata")
 
 async def test_an_empty_store_loads_nothing(store: Store) -> None:
     await store.ping()
+    await store.ping_write()
     assert await store.load() == StoredState()
+    assert (store.trouble, store.failures) == (None, 0)
 
 
 async def test_what_was_committed_is_loaded_field_by_field(store: Store) -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.contract.conftest import postgres, postgres_url, sqlite_url
+from tests.contract.conftest import own_postgres, postgres, postgres_url, sqlite_url
 
-__all__ = ["postgres", "postgres_url", "sqlite_url"]
+__all__ = ["own_postgres", "postgres", "postgres_url", "sqlite_url"]

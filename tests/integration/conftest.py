@@ -7,9 +7,19 @@ from tests.contract.conftest import (
     database_url,
     empty_postgres_url,
     nats_server,
+    own_postgres,
     postgres,
     postgres_url,
     sqlite_url,
 )
 
-__all__ = ["clock", "database_url", "empty_postgres_url", "nats_server", "postgres", "postgres_url", "sqlite_url"]
+__all__ = [
+    "clock",
+    "database_url",
+    "empty_postgres_url",
+    "nats_server",
+    "own_postgres",
+    "postgres",
+    "postgres_url",
+    "sqlite_url",
+]

@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import Connection, select, text, update
@@ -20,9 +20,9 @@ from app.storage.engine import OnLoop, Transactions, open_engines
 from app.storage.engine import database_url as parsed
 from app.storage.models import users
 from app.storage.sql_store import SqlStore
-from tests.contract.conftest import administer, made_or_skipped
+from tests.contract.conftest import administer
 from tests.contract.fakes import SetClock, entry, leg, line
-from tests.contract.servers import Postgres, free_port, make_postgres
+from tests.contract.servers import Postgres, free_port
 
 
 @pytest.fixture
@@ -31,17 +31,6 @@ async def store(postgres_url: str, clock: SetClock) -> AsyncIterator[SqlStore]:
     await made.start()
     yield made
     await made.stop()
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[Postgres]:
-    """A cluster that the test may stop."""
-    server = made_or_skipped(make_postgres)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.destroy()
 
 
 def raise_version(connection: Connection) -> None:

@@ -125,7 +125,10 @@ async def test_a_lock_held_elsewhere_is_unavailable_until_it_is_gone(
             with pytest.raises(StoreUnavailable, match="locked"):
                 await store.commit(Changes(entries_added=[entry()]))
             await store.load()  # readers do not mind
+            assert store.trouble == "write: the database is locked by another process"
         other.execute("ROLLBACK")
+        await store.ping_write()
+        assert (store.trouble, store.failures) == (None, 3)
         await store.commit(Changes(entries_added=[entry()]))
     assert len((await store.load()).entries) == 1
     await store.stop()
@@ -151,6 +154,9 @@ async def test_a_full_disk_is_unavailable_until_there_is_room(store: SqlStore, p
             with pytest.raises(StoreUnavailable, match="disk"):
                 await store.commit(Changes(entries_added=[entry("TCS")], legs=[leg(float(n)) for n in range(2_000)]))
             assert await store.load() == before
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        with pytest.raises(StoreUnavailable, match="disk"):
+            await store.ping_write()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     await store.commit(Changes(entries_added=[entry("TCS")], legs=[leg(float(n)) for n in range(2_000)]))

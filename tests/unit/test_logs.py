@@ -1,6 +1,9 @@
-"""No secret reaches a log line, whatever part of the event holds it."""
+"""No secret reaches a log line, whatever part of the event holds it; a log that cannot be written costs its lines."""
 
 from __future__ import annotations
+
+import io
+import sys
 
 import pytest
 import structlog
@@ -23,3 +26,19 @@ def test_secrets_are_taken_out_of_every_value(capsys: pytest.CaptureFixture[str]
     assert "very-secret-token" not in shown
     assert "1234" not in shown
     assert "refused: ***" in shown
+
+
+class FullDisk(io.StringIO):
+    """An output with no room left."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_costs_lines_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", FullDisk())
+    set_up_logs([])
+    try:
+        structlog.get_logger("test").info("is not written")
+    finally:
+        structlog.reset_defaults()
