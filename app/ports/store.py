@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from app.core.ids import InstrumentKey, OptionType, Tier
+from app.ports.access import AccessStore
 
 DEFAULT_LIST = "default"
 EXPLICIT_LIST = "@explicit"  # chains taken through option-chain/subscribe: kept like a list, shown in none
@@ -177,7 +178,7 @@ class AuditFilter:
     limit: int = 100
 
 
-class Store(Protocol):
+class Store(AccessStore, Protocol):
     """Raises ``StoreUnavailable`` from any method when the database cannot be reached or is out of space."""
 
     async def start(self) -> None:

@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.core.errors import StoreUnavailable
 from app.storage.engine import database_url, open_engines, sqlite_writer, why_unavailable
 from app.storage.migrate import HEAD, migrate, upgrade_on
-from app.storage.models import ADDED_WITH, metadata
+from app.storage.models import ADDED_WITH, metadata, sessions
 from app.storage.writes import last_id, set_last_id
 
 ROWS_AT_ONCE = 2_000
@@ -152,6 +152,8 @@ def _replace_all(reading: Connection, writing: Connection) -> None:
     for table in metadata.sorted_tables:
         reached = last_id(reading, table)
         writing.execute(delete(table))
+        if table is sessions:
+            continue  # a session that was ended since must not come back to life
         # A statement of its own: the ids that came with the rows are kept.
         in_parts = {"yield_per": ROWS_AT_ONCE}
         rows = reading.execute(select(table).order_by(table.c.id), execution_options=in_parts)

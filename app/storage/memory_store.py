@@ -23,15 +23,17 @@ from app.ports.store import (
     StoredState,
     UserRow,
 )
+from app.storage.memory_access import MemoryAccess
 from app.storage.values import audit_lines, auto_name, check_user_id, check_user_name, utc, with_id
 
 _EntryIdentity = tuple[int, str, str, date | None, InstrumentType]
 
 
-class MemoryStore:
+class MemoryStore(MemoryAccess):
     """Implements ``ports.store.Store`` over plain dictionaries; ids are never given twice."""
 
     def __init__(self, clock: Clock) -> None:
+        super().__init__()
         self._clock = clock
         self._started = False
         self._entries: dict[int, EntryRow] = {}

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect, text
 from app.core.errors import StoreUnavailable
 from app.storage.engine import Engines, database_url, open_engines
 
-HEAD = "0002"  # newest revision; a test compares it with the scripts
+HEAD = "0003"  # newest revision; a test compares it with the scripts
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

@@ -110,7 +110,7 @@ watchlist = Table(
 )
 
 # Tables that came after the first revision; a backup of an earlier one is whole without them.
-ADDED_WITH = {"watchlists": "0002"}
+ADDED_WITH = {"watchlists": "0002", "sessions": "0003", "access_log": "0003", "viewers": "0003"}
 
 watchlists = Table(
     "watchlists",
@@ -185,5 +185,49 @@ users = Table(
     Column("created_at", Moment, nullable=False),
     Column("token_version", Integer, nullable=False),
     UniqueConstraint("name"),
+    sqlite_autoincrement=True,
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    _row_id(),
+    Column("handle", String(64), nullable=False),
+    Column("user_id", BigInteger, nullable=False),
+    Column("token_version", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("rotated_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("address", String(64), nullable=False),
+    UniqueConstraint("handle"),
+    Index(None, "user_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+access_log = Table(
+    "access_log",
+    metadata,
+    _row_id(),
+    Column("action", String(32), nullable=False),
+    Column("user_id", BigInteger),
+    Column("name", String(255), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("timestamp", Moment, nullable=False),
+    Index(None, "user_id", "id"),
+    Index(None, "timestamp"),
+    sqlite_autoincrement=True,
+)
+
+viewers = Table(
+    "viewers",
+    metadata,
+    _row_id(),
+    Column("day", Expiry, nullable=False),
+    Column("segment", String(16), nullable=False),
+    Column("user_id", BigInteger, nullable=False),
+    Column("address", String(64), nullable=False),
+    UniqueConstraint("day", "segment", "user_id", "address", name="uq_viewers_once"),
     sqlite_autoincrement=True,
 )

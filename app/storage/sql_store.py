@@ -18,6 +18,7 @@ from app.ports.store import AuditFilter, AuditRow, Changes, Role, StoredState, U
 from app.storage import reads, writes
 from app.storage.engine import Engines, Transactions, database_url, is_duplicate, open_engines, why_unavailable
 from app.storage.migrate import migrate
+from app.storage.sql_access import SqlAccess
 from app.storage.values import (
     ROW_ID_MAX,
     audit_lines,
@@ -32,7 +33,7 @@ from app.storage.whole import whole
 _Result = TypeVar("_Result")
 
 
-class SqlStore:
+class SqlStore(SqlAccess):
     """Implements ``ports.store.Store``.
 
     A lost connection, a full disk or a locked database is ``StoreUnavailable`` once; the next call tries anew, so the

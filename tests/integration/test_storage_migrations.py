@@ -26,7 +26,17 @@ from app.storage.sql_store import SqlStore
 from tests.contract.fakes import SetClock, entry
 
 INI = MIGRATIONS / "alembic.ini"
-TABLES = {"watchlist", "watchlists", "subscriptions", "atm_cache", "subscription_log", "users"}
+TABLES = {
+    "watchlist",
+    "watchlists",
+    "subscriptions",
+    "atm_cache",
+    "subscription_log",
+    "users",
+    "sessions",
+    "access_log",
+    "viewers",
+}
 CONTRACT_COLUMNS = {
     "watchlist": {"id", "user_id", "symbol", "expiry_date", "instrument_type", "added_at", "added_order"},
     "subscriptions": {
@@ -206,6 +216,48 @@ def test_an_upgrade_may_be_repeated_and_keeps_the_rows(empty_url: str) -> None:
     asyncio.run(add())
     upgrade(empty_url)
     assert asyncio.run(count()) == 1
+
+
+def test_every_earlier_revision_is_brought_up_to_date(empty_url: str, tmp_path: Path) -> None:
+    """A database as each earlier program left it, with a user and a list in it."""
+    scripts = ScriptDirectory.from_config(Config(str(INI)))
+    earlier = sorted(script.revision for script in scripts.walk_revisions() if script.revision != HEAD)
+    assert earlier
+
+    def leave_behind(connection: Connection) -> None:
+        at = "'2026-02-03 00:00:00+00:00'" if connection.dialect.name == "postgresql" else "'2026-02-03 00:00:00'"
+        connection.execute(
+            text(
+                "INSERT INTO users (name, role, password_hash, created_at, token_version)"
+                f" VALUES ('asha', 'user', '', {at}, 0)"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO watchlist (user_id, list_name, symbol, exchange, expiry_date, instrument_type, added_at,"
+                " added_order, last_used_at, state)"
+                f" VALUES (1, 'default', 'TCS', 'NSE', '', 'EQUITY', {at}, 1, {at}, 'ACTIVE')"
+            )
+        )
+
+    def wipe(connection: Connection) -> None:
+        for table in inspect(connection).get_table_names():
+            connection.execute(text(f"DROP TABLE {table}"))
+
+    async def kept() -> tuple[list[str], list[str]]:
+        store = SqlStore(empty_url, SetClock())
+        await store.start()
+        found = [row.symbol for row in (await store.load()).entries], [user.name for user in await store.users()]
+        await store.stop()
+        return found
+
+    for revision in earlier:
+        alembic("-x", f"url={empty_url}", "upgrade", revision)
+        asyncio.run(on(empty_url, leave_behind))
+        assert asyncio.run(kept()) == (["TCS"], ["asha"]), revision
+        assert asyncio.run(on(empty_url, revision_of)) == HEAD
+        assert asyncio.run(on(empty_url, differences)) == []
+        asyncio.run(on(empty_url, wipe))
 
 
 async def test_processes_that_start_together_migrate_once(empty_url: str) -> None:
