@@ -282,7 +282,7 @@ def user_add(
 
     given = _password(asked=password_stdin)
     role = Role.ADMIN if admin else Role.USER
-    made, password = _with_store(lambda store, passwords: users.add(store, passwords, name, role, given))
+    made, password = _with_store(lambda store, passwords, clock: users.add(store, passwords, clock, name, role, given))
     _out().print(f"user {made.id}: {made.name} ({made.role.value})" + ("" if given else f", password {password}"))
 
 
@@ -291,7 +291,7 @@ def user_list() -> None:
     """Show the accounts."""
     from app.cli import users
 
-    _out().print(_with_store(lambda store, _: users.listed(store)))
+    _out().print(_with_store(lambda store, *_: users.listed(store)))
 
 
 @user.command("passwd")
@@ -300,7 +300,7 @@ def user_passwd(name: str, password_stdin: FromStdin = False) -> None:
     from app.cli import users
 
     given = _password(asked=password_stdin)
-    password = _with_store(lambda store, passwords: users.set_password(store, passwords, name, given))
+    password = _with_store(lambda store, passwords, clock: users.set_password(store, passwords, clock, name, given))
     _out().print(f"{name}: new password" + ("" if given else f" {password}"))
 
 
@@ -309,8 +309,21 @@ def user_disable(name: str) -> None:
     """Shut an account out; its lists stay."""
     from app.cli import users
 
-    _with_store(lambda store, _: users.disable(store, name))
+    _with_store(lambda store, _, clock: users.disable(store, clock, name))
     _out().print(f"{name} cannot sign in any more")
+
+
+@user.command("token")
+def user_token(
+    name: str,
+    days: Annotated[int, typer.Option(help="How long it holds.", min=1, max=366)] = 1,
+) -> None:
+    """Print an access token for a program, such as BT_TOKEN of this command line."""
+    from app.cli import users
+    from app.runtime.places import secret_key_of
+
+    key = secret_key_of(load_settings())
+    print(_with_store(lambda store, _, clock: users.machine_token(store, clock, key, name, days)))
 
 
 def _password(*, asked: bool) -> str | None:
@@ -322,7 +335,7 @@ def _password(*, asked: bool) -> str | None:
     return password
 
 
-def _with_store(work: Callable[[Any, Any], Awaitable[T]]) -> T:
+def _with_store(work: Callable[[Any, Any, Any], Awaitable[T]]) -> T:
     """Run some work on the database that the settings name, migrated first."""
     from app.rest.passwords import Passwords
     from app.runtime.places import clock_of
@@ -331,10 +344,11 @@ def _with_store(work: Callable[[Any, Any], Awaitable[T]]) -> T:
     settings = load_settings()
 
     async def run_work() -> T:
-        store = SqlStore(settings.bt_database_url, clock_of(settings))
+        clock = clock_of(settings)
+        store = SqlStore(settings.bt_database_url, clock)
         await store.start()
         try:
-            return await work(store, Passwords())
+            return await work(store, Passwords(), clock)
         finally:
             await store.stop()
 

@@ -32,7 +32,7 @@ async def running_gateway(runtime: GatewayRuntime) -> AsyncIterator[GatewayRunti
         stack.callback(runtime.hub.stop)
         tasks = Supervisor()
         stack.push_async_callback(tasks.stop)
-        tasks.start([runtime.hub.run(), runtime.link.run(), _announce(runtime)])
+        tasks.start([runtime.hub.run(), runtime.link.run(), runtime.stream.watch_sessions(), _announce(runtime)])
         yield runtime
 
 
@@ -52,7 +52,13 @@ async def answering_gateways(runtime: Runtime, api: ASGIApp) -> AsyncIterator[No
     if settings.bt_nats_url is None:
         yield
         return
-    desk = CallDesk(api, runtime.outbound.bus, Seal(secret_key_of(settings)), runtime.clock.machine_ms)
+    desk = CallDesk(
+        api,
+        runtime.services.authenticator.live,
+        runtime.outbound.bus,
+        Seal(secret_key_of(settings)),
+        runtime.clock.machine_ms,
+    )
     tasks = Supervisor()
     desk.start()
     tasks.start([desk.run()])

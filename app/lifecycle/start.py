@@ -194,6 +194,7 @@ class Starter:
             runtime.control.run(),
             runtime.outbound.publisher.run(),
             runtime.outbound.hub.run(),
+            runtime.outbound.stream.watch_sessions(),
             Pulse(runtime.clock, runtime.status, core_wait_ms).run(),
             self._watch_sessions(),
             self._announce(),
@@ -284,6 +285,7 @@ class Starter:
     async def _prune_audit(self) -> None:
         before = self._runtime.clock.now() - timedelta(days=self._settings.bt_audit_days)
         await self._runtime.store.prune_audit(before)
+        await self._runtime.store.prune_access(before, self._runtime.clock.now())
 
     async def _watch_sessions(self) -> None:
         while True:

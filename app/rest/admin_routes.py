@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Query, Request
 from starlette.responses import Response
 
 from app.core.errors import Forbidden, InvalidRequest, RateLimited, StoreUnavailable, Unauthenticated
-from app.rest import examples, limits, more_schemas, schemas
+from app.ports.access import AccessAction, AccessFilter
+from app.rest import access_schemas, examples, limits, schemas
 from app.rest.answers import JsonAnswer
 from app.rest.auth import Authenticator
+from app.rest.cursors import read_number_cursor, write_cursor
 from app.rest.forms import SignInForm
 from app.rest.operations import Caller, Operation
 from app.rest.services import Services
+from app.rest.subscription_routes import Cursor, LogLimit
 
 # A user named in the query and not heard there would clear everybody's list.
 UserQuery = Annotated[int | None, Query(alias="user_id", ge=1, le=limits.USER_ID_MAX, description="`users.id`")]
+
+EverywhereQuery = Annotated[bool, Query(description="every sign-in of the caller, on all devices")]
 
 
 class AdminRoutes:
@@ -51,6 +57,11 @@ class AdminRoutes:
                 0, get, "/admin/tier-b", self.tier_b_report, None,
                 "The always-on universe: asked, listed, missing by name", examples.TIER_B,
                 (Unauthenticated, Forbidden),
+            ),
+            Operation(
+                0, get, "/admin/access-log", self.access_log, access_schemas.AccessLog,
+                "Sign-ins, failures and admin actions, newest first", examples.ACCESS_LOG,
+                (Unauthenticated, Forbidden, StoreUnavailable), query="/admin/access-log?action=SIGN_IN&limit=1",
             ),
         ]  # fmt: skip
 
@@ -89,6 +100,20 @@ class AdminRoutes:
     async def tier_b_report(self) -> Response:
         return JsonAnswer(dict(self._services.control.tier_b_report()))
 
+    async def access_log(
+        self,
+        action: Annotated[AccessAction | None, Query()] = None,
+        user_id: UserQuery = None,
+        limit: LogLimit = limits.PAGE_DEFAULT,
+        cursor: Cursor = None,
+    ) -> Response:
+        before_id = None if cursor is None else read_number_cursor("access", cursor)
+        lines = await self._services.store.access_log(AccessFilter(user_id, action, before_id, limit + 1))
+        following = write_cursor("access", str(lines[limit - 1].id)) if len(lines) > limit else None
+        zone = self._services.calendar.zone
+        shown = [replace(line, timestamp=line.timestamp.astimezone(zone)) for line in lines[:limit]]
+        return JsonAnswer({"count": len(shown), "next": following, "log": shown})
+
 
 class SignInRoutes:
     def __init__(self, authenticator: Authenticator) -> None:
@@ -97,20 +122,32 @@ class SignInRoutes:
     def operations(self) -> list[Operation]:
         return [
             Operation(
-                0, "POST", "/auth/token", self.sign_in, schemas.Token,
+                0, "POST", "/auth/token", self.sign_in, access_schemas.Token,
                 "Sign in with name and password (OAuth2 password form)", examples.TOKEN,
                 (Unauthenticated, Forbidden, RateLimited, StoreUnavailable),
             ),
             Operation(
-                0, "GET", "/auth/me", self.me, more_schemas.Me,
+                0, "GET", "/auth/me", self.me, access_schemas.Me,
                 "Who the caller is taken for, and until when", examples.ME, (Unauthenticated, StoreUnavailable),
+            ),
+            Operation(
+                0, "POST", "/auth/sign-out", self.sign_out, access_schemas.SignedOut,
+                "End this sign-in, or all of the caller's", {"ended": 1}, (Unauthenticated, StoreUnavailable),
             ),
         ]  # fmt: skip
 
     async def me(self, caller: Caller) -> Response:
-        told = {"user_id": caller.user_id, "name": caller.name, "role": caller.role, "expires_ms": caller.expires_ms}
-        return JsonAnswer(told)
+        told = ("user_id", "name", "role", "expires_ms", "session")
+        return JsonAnswer({name: getattr(caller, name) for name in told})
 
     async def sign_in(self, request: Request, form: SignInForm) -> Response:
-        token = await self._authenticator.sign_in(form.username, form.password, request.scope)
+        """With `scope=offline_access` also a `refresh_token`; the grant `refresh_token` exchanges it, once."""
+        if form.grant_type == "refresh_token":
+            return JsonAnswer(await self._authenticator.refresh(form.refresh_token, request.scope))
+        wanted = form.is_refreshable
+        token = await self._authenticator.sign_in(form.username, form.password, request.scope, refreshable=wanted)
         return JsonAnswer(token)
+
+    async def sign_out(self, caller: Caller, everywhere: EverywhereQuery = False) -> Response:
+        """Revokes the caller's tokens at once, refresh token included; open streams follow within seconds."""
+        return JsonAnswer({"ended": await self._authenticator.sign_out(caller, everywhere=everywhere)})

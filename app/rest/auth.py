@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import jwt
-
 from app.core.errors import AlreadyExists, Forbidden, RateLimited, Unauthenticated
+from app.ports.access import AccessAction, AccessRow
 from app.ports.clock import Clock
-from app.ports.store import Role, Store, UserRow
+from app.ports.store import Role, Store
 from app.rest import limits
 from app.rest.origin import address_of, is_local, is_same_site
 from app.rest.passwords import NO_LOGIN, Passwords, one_time_password
+from app.rest.sessions import AccessToken, RefreshableToken, SessionPolicy, Sessions
 from app.rest.throttle import AttemptLimiter
 
 AuthMode = Literal["auto", "required", "off"]
 
 LOCAL_USER_ID = 1
 FIRST_ADMIN = "admin"
-_ALGORITHM = "HS256"
-_ISSUER = "broking-terminal"
-_CLOCK_SLACK_S = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The caller. ``expires_ms`` is when the token behind it ends, epoch ms UTC; None without a token."""
+    """The caller. ``expires_ms`` is when the token behind it ends, epoch ms UTC; None without a token.
+
+    ``session`` names the sign-in behind the token; ``address`` is where the request came from.
+    """
 
     user_id: int
     role: Role
     name: str
     expires_ms: int | None = None
+    session: str = ""
+    address: str = ""
 
     @property
     def is_admin(self) -> bool:
@@ -59,18 +59,8 @@ class Principal:
             raise Forbidden("this needs the role admin")
 
 
-@dataclass(frozen=True, slots=True)
-class AccessToken:
-    """The answer of a sign-in; field names as OAuth2 has them."""
-
-    access_token: str
-    token_type: str
-    expires_in: int
-    user_id: int
-
-
 class Authenticator:
-    """Judges requests, issues and checks tokens. Holds no state but the counts of failed sign-ins."""
+    """Judges requests and sign-ins. Holds no state but the counts of failed sign-ins."""
 
     def __init__(
         self,
@@ -81,22 +71,26 @@ class Authenticator:
         *,
         own_hosts: Collection[str] = (),
         passwords: Passwords | None = None,
-        token_life_s: int = limits.TOKEN_LIFE_S,
+        policy: SessionPolicy | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._mode = mode
         self._own_hosts = frozenset(own_hosts)
         self._passwords = passwords or Passwords()
-        self._token_life_s = token_life_s
-        self._key = hmac.new(secret_key.encode(), b"broking-terminal access token v1", hashlib.sha256).digest()
+        self._sessions = Sessions(store, clock, secret_key, policy)
         window_s, keys_max = limits.FAILURE_WINDOW_S, limits.FAILURE_KEYS_MAX
         self._by_name = AttemptLimiter(clock, limits.FAILURES_PER_NAME_MAX, window_s, keys_max)
         self._by_address = AttemptLimiter(clock, limits.FAILURES_PER_ADDRESS_MAX, window_s, keys_max)
+        self._by_name_anywhere = AttemptLimiter(clock, limits.FAILURES_PER_NAME_ANYWHERE_MAX, window_s, keys_max)
 
     @property
     def mode(self) -> AuthMode:
         return self._mode
+
+    @property
+    def sessions(self) -> Sessions:
+        return self._sessions
 
     def requires_token(self, scope: Mapping[str, Any]) -> bool:
         """Whether this request or WebSocket handshake must show a token.
@@ -110,9 +104,9 @@ class Authenticator:
             return not is_same_site(scope, self._own_hosts)
         return not is_local(scope, self._own_hosts)
 
-    def anonymous(self) -> Principal:
+    def anonymous(self, address: str = "") -> Principal:
         """The caller where no token is needed: rights of an admin, any user id."""
-        return Principal(LOCAL_USER_ID, Role.ADMIN, "local")
+        return Principal(LOCAL_USER_ID, Role.ADMIN, "local", address=address)
 
     async def principal_of(self, scope: Mapping[str, Any]) -> Principal:
         """The caller behind an ASGI scope, by its ``Authorization`` header or by not needing one.
@@ -120,86 +114,83 @@ class Authenticator:
         Raises:
             Unauthenticated: a token is needed and missing, or one was shown that does not hold.
         """
+        address = address_of(scope)
         token = bearer_of(scope)
         if token is not None:
-            return await self.authenticate(token)
+            return await self.authenticate(token, address)
         if self.requires_token(scope):
             raise Unauthenticated("this needs a bearer token; POST /api/v2/auth/token gives one")
-        return self.anonymous()
+        return self.anonymous(address)
 
-    async def authenticate(self, token: str) -> Principal:
+    async def authenticate(self, token: str, address: str = "") -> Principal:
         """The user that a token was issued to, as the store knows it now.
 
         Raises:
             Unauthenticated: forged, expired, revoked, or of a user who is gone.
         """
-        claims = self._claims_of(token)
-        user = await self._store.user_by_id(claims.user_id)
-        if user is None or user.token_version != claims.version:
-            raise Unauthenticated("this token was revoked")
-        return Principal(user.id, user.role, user.name, claims.expires_s * 1000)
+        session, user, expires_s = await self._sessions.owner(token)
+        return Principal(user.id, user.role, user.name, expires_s * 1000, session.handle, address)
 
-    async def sign_in(self, name: str, password: str, scope: Mapping[str, Any]) -> AccessToken:
-        """Check a name and a password and issue a token.
+    async def live(self, sessions: Collection[str]) -> set[str]:
+        """Those of the sessions that still hold."""
+        return await self._sessions.live(sessions)
+
+    async def sign_in(
+        self, name: str, password: str, scope: Mapping[str, Any], *, refreshable: bool = False
+    ) -> AccessToken:
+        """Check a name and a password and open a session.
 
         Raises:
             Unauthenticated: they do not belong together; which of the two is wrong is not told.
-            RateLimited: too many failures of this name from this address, or of this address.
+            RateLimited: too many failures of this name from this address, of this name, or of this address.
         """
         address = address_of(scope)
-        by_name = f"{address} {name[: limits.USER_NAME_CHARS_MAX].casefold()}"
-        self._refuse_if_too_many(by_name, address)
-        self._by_name.count(by_name)
-        self._by_address.count(address)
+        folded = name[: limits.USER_NAME_CHARS_MAX].casefold()
+        counters = (
+            (self._by_name, f"{address} {folded}"),
+            (self._by_address, address),
+            (self._by_name_anywhere, folded),
+        )
+        self._refuse_if_too_many(counters)
+        for counter, key in counters:
+            counter.count(key)
         user = await self._store.user_by_name(name)
         if not await self._passwords.matches(user.password_hash if user else None, password) or user is None:
+            # What was typed for a name is kept only if it is one: people type passwords there.
+            user_id, known = (user.id, user.name) if user else (None, "")
+            line = AccessRow(AccessAction.SIGN_IN_FAILED, user_id, known, address, "", self._clock.now())
+            await self._store.note_access(line)
             raise Unauthenticated("unknown name or wrong password")
-        self._by_name.forget(by_name)
+        self._by_name.forget(f"{address} {folded}")
         self._by_address.take_back(address)
-        return self.issue(user)
+        self._by_name_anywhere.take_back(folded)
+        return await self._sessions.open(user, address, refreshable=refreshable)
 
-    def issue(self, user: UserRow) -> AccessToken:
-        """A signed token for a user whose identity is proved."""
-        now_s = self._clock.now_ms() // 1000
-        claims = {
-            "iss": _ISSUER,
-            "sub": str(user.id),
-            "ver": user.token_version,
-            "iat": now_s,
-            "exp": now_s + self._token_life_s,
-        }
-        return AccessToken(jwt.encode(claims, self._key, _ALGORITHM), "bearer", self._token_life_s, user.id)
+    async def refresh(self, token: str, scope: Mapping[str, Any]) -> RefreshableToken:
+        """Exchange a refresh token; see :meth:`Sessions.refresh`."""
+        return await self._sessions.refresh(token, address_of(scope))
 
-    def _refuse_if_too_many(self, by_name: str, address: str) -> None:
-        wait_s = max(self._by_name.wait_s(by_name), self._by_address.wait_s(address))
+    async def sign_out(self, caller: Principal, *, everywhere: bool = False) -> int:
+        """End the caller's session, or all of them; return how many. Without a token there is none."""
+        if not caller.has_token:
+            return 0
+        told = (caller.session, caller.user_id, caller.name, caller.address)
+        return await self._sessions.end(*told, everywhere=everywhere)
+
+    async def note(self, caller: Principal, action: AccessAction, detail: str) -> None:
+        """Leave a line in the access log before the thing is done: what cannot be recorded is not done.
+
+        Raises:
+            StoreUnavailable: it could not be written.
+        """
+        line = AccessRow(action, caller.user_id, caller.name, caller.address, detail, self._clock.now())
+        await self._store.note_access(line)
+
+    def _refuse_if_too_many(self, counters: Sequence[tuple[AttemptLimiter, str]]) -> None:
+        wait_s = max(counter.wait_s(key) for counter, key in counters)
         if wait_s > 0:
             seconds = int(wait_s) + 1
             raise RateLimited(f"too many failed sign-ins; try again in {seconds} s", retry_after_s=seconds)
-
-    def _claims_of(self, token: str) -> _Claims:
-        if len(token) > limits.BEARER_CHARS_MAX:
-            raise Unauthenticated("this token does not hold")
-        try:
-            # Times are judged below, on the service's own clock, which BT_SIM_DATE may have moved.
-            options: Any = {"verify_exp": False, "verify_iat": False, "require": ["exp", "iat", "sub", "iss"]}
-            raw = jwt.decode(token, self._key, algorithms=[_ALGORITHM], issuer=_ISSUER, options=options)
-            claims = _Claims(int(raw["sub"]), int(raw["ver"]), int(raw["iat"]), int(raw["exp"]))
-        except (jwt.InvalidTokenError, KeyError, ValueError, TypeError):
-            raise Unauthenticated("this token does not hold") from None
-        now_s = self._clock.now_ms() // 1000
-        if claims.expires_s <= now_s:
-            raise Unauthenticated("this token has expired; sign in again")
-        if claims.issued_s > now_s + _CLOCK_SLACK_S:
-            raise Unauthenticated("this token is of a later day than the service's clock")
-        return claims
-
-
-@dataclass(frozen=True, slots=True)
-class _Claims:
-    user_id: int
-    version: int
-    issued_s: int
-    expires_s: int
 
 
 def bearer_of(scope: Mapping[str, Any]) -> str | None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 
+import orjson
 import structlog
 from starlette.types import ASGIApp, Message
 
-from app.core.errors import RateLimited
+from app.core.errors import RateLimited, TerminalError
 from app.ports.bus import Bus, BusSubscription
 from app.rest.answers import problem, problem_of
-from app.rest.calls import ANSWER_SUBJECT, CALL_SUBJECT, Answer, Call, Seal, unpack_call
+from app.rest.calls import ANSWER_SUBJECT, CALL_SUBJECT, LIVE_SESSIONS, Answer, Call, Seal, unpack_call
 from app.rest.middleware import replay_body
 
 AT_ONCE = 32
 WAITING_MAX = 512
+LiveSessions = Callable[[Collection[str]], Awaitable[set[str]]]
 OLDEST_S = 60.0  # a call on the way for longer is not answered: its gateway has given up
 SEEN_MAX = 100_000
 
@@ -27,8 +29,9 @@ class CallDesk:
     A sealed call counts once: its id is remembered for as long as its age would be accepted.
     """
 
-    def __init__(self, api: ASGIApp, bus: Bus, seal: Seal, now_ms: Callable[[], int]) -> None:
+    def __init__(self, api: ASGIApp, live: LiveSessions, bus: Bus, seal: Seal, now_ms: Callable[[], int]) -> None:
         self._api = api
+        self._live = live
         self._bus = bus
         self._seal = seal
         self._now_ms = now_ms
@@ -78,7 +81,15 @@ class CallDesk:
     async def _work(self) -> None:
         while True:
             call = await self._waiting.get()
-            self._send(call, await self._ask(call))
+            ask = self._ask_sessions if call.scope["path"] == LIVE_SESSIONS else self._ask
+            self._send(call, await ask(call))
+
+    async def _ask_sessions(self, call: Call) -> Answer:
+        try:
+            handles = orjson.loads(call.body)
+            return Answer(200, [], orjson.dumps(sorted(await self._live(handles))))
+        except TerminalError as error:
+            return _answer_of(problem_of(error, LIVE_SESSIONS))
 
     async def _ask(self, call: Call) -> Answer:
         taken: list[Message] = []

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 CALL_SUBJECT = "call.http"
+LIVE_SESSIONS = "sessions/live"  # a path of calls only, never of HTTP: which of the sessions in the body still hold
 ANSWER_SUBJECT = "answer.http"  # below it, the name of the gateway
 PART_BYTES_MAX = 256 * 1024  # a NATS server takes messages up to 1 MiB by default
 _SEAL_BYTES = 32

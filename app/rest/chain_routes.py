@@ -87,7 +87,7 @@ class ChainRoutes:
     async def subscribe_chain(self, caller: Caller, body: schemas.ChainRequest) -> Response:
         """The caller's *explicit* entry: Tier A, evictable, gone at end of day."""
         user_id = body.user_id or caller.user_id
-        await require_user(self._services, caller, user_id)
+        await require_user(self._services, caller, user_id, f"{body.action} {body.symbol}")
         if body.action == "release":
             result = await self._services.watchlists.release_chain(
                 user_id, body.symbol, body.expiry, exchange=body.exchange

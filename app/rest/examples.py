@@ -226,7 +226,13 @@ BARS: dict[str, Any] = {
         "pcr": [0.82, None],
     },
 }  # fmt: skip
-ME: dict[str, Any] = {"user_id": 7, "name": "asha", "role": "user", "expires_ms": 1770179400000}
+ME: dict[str, Any] = {
+    "user_id": 7,
+    "name": "asha",
+    "role": "user",
+    "expires_ms": 1770179400000,
+    "session": "q3hR0eWb2mZ8kT5vXn1c9A",
+}
 TOPIC_VERDICTS: dict[str, Any] = {
     "topics": [
         {"asked": "chain:NIFTY50:26FEB2026", "topic": None, "code": "EXPIRY_UNKNOWN",
@@ -243,3 +249,18 @@ REGISTRY: dict[str, Any] = {
     "last_refused": None,
 }
 TIER_B: dict[str, Any] = {"asked": 8600, "listed": 8465, "missing": ["SENSEX: quarterly 2 not listed"]}
+ACCESS_LOG: dict[str, Any] = {
+    "count": 1,
+    "next": "YWNjZXNzOjE",
+    "log": [
+        {
+            "id": 1,
+            "action": "SIGN_IN",
+            "user_id": 7,
+            "name": "asha",
+            "address": "192.168.1.20",
+            "detail": "",
+            "timestamp": "2026-02-03T09:10:00+05:30",
+        }
+    ],
+}

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
+import orjson
 import structlog
 
 from app.core.errors import FeedAway, Forbidden, RateLimited, TerminalError, Unauthenticated
 from app.ports.bus import Bus, BusSubscription
 from app.ports.store import Role
 from app.rest.auth import Principal
-from app.rest.calls import ANSWER_SUBJECT, CALL_SUBJECT, Answer, Assembly, Call, Seal, unpack_part
+from app.rest.calls import ANSWER_SUBJECT, CALL_SUBJECT, LIVE_SESSIONS, Answer, Assembly, Call, Seal, unpack_part
+from app.rest.origin import address_of
 from app.stream.topics import Topic, parse_topic
 
 CALL_S = 15.0
@@ -155,15 +157,21 @@ class FarAuthenticator:
         """Raises as ``rest.auth.Authenticator``, and ``FeedAway``."""
         return await self._ask({**scope, "type": "http", "method": "GET"})
 
-    async def authenticate(self, token: str) -> Principal:
+    async def authenticate(self, token: str, address: str = "") -> Principal:
         """Raises as ``rest.auth.Authenticator``, and ``FeedAway``."""
         headers = [(b"host", b"127.0.0.1"), (b"authorization", b"Bearer " + token.encode("utf-8", "replace"))]
-        return await self._ask({**_OWN_SCOPE, "headers": headers})
+        return await self._ask({**_OWN_SCOPE, "client": (address, 0), "headers": headers})
+
+    async def live(self, sessions: Collection[str]) -> set[str]:
+        """Those of the sessions that still hold. Raises ``FeedAway``."""
+        answer = await self._link.call({**_OWN_SCOPE, "path": LIVE_SESSIONS}, orjson.dumps(list(sessions)))
+        return set(_told(answer))
 
     async def _ask(self, scope: Mapping[str, Any]) -> Principal:
         answer = await self._link.call(_asking(scope, WHO_AM_I))
         told = _told(answer)
-        return FarPrincipal(told["user_id"], Role(told["role"]), told["name"], told["expires_ms"], scope)
+        user_id, role, session = told["user_id"], Role(told["role"]), told["session"]
+        return FarPrincipal(user_id, role, told["name"], told["expires_ms"], session, address_of(scope), scope)
 
 
 class FarTopics:

@@ -77,37 +77,37 @@ class ListRoutes:
         return JsonAnswer({"user_id": user_id, "count": len(lists), "lists": lists})
 
     async def create_list(self, caller: Caller, body: schemas.ListRequest) -> Response:
-        await require_user(self._services, caller, body.user_id)
+        await require_user(self._services, caller, body.user_id, f"create list {body.name}")
         name = await self._services.watchlists.create_list(body.user_id, body.name)
         return self._changed(body.user_id, f"list {name} created")
 
     async def rename_list(self, caller: Caller, body: schemas.RenameListRequest) -> Response:
-        await require_user(self._services, caller, body.user_id)
+        await require_user(self._services, caller, body.user_id, f"rename list {body.list}")
         name = await self._services.watchlists.rename_list(body.user_id, body.list, body.name)
         return self._changed(body.user_id, f"list {body.list} is called {name} now")
 
     async def delete_list(self, caller: Caller, body: schemas.DeleteListRequest) -> Response:
-        await require_user(self._services, caller, body.user_id)
+        await require_user(self._services, caller, body.user_id, f"delete list {body.list}")
         gone = await self._services.watchlists.delete_list(body.user_id, body.list)
         message = f"list {gone.name} deleted, {gone.removed} entries removed"
         return self._changed(body.user_id, message, removed=gone.removed, unsubscribed=gone.unsubscribed)
 
     async def order_lists(self, caller: Caller, body: schemas.OrderListsRequest) -> Response:
         """Those named come first, in that order; the others keep theirs behind them."""
-        await require_user(self._services, caller, body.user_id)
+        await require_user(self._services, caller, body.user_id, "order lists")
         await self._services.watchlists.order_lists(body.user_id, body.lists)
         return self._changed(body.user_id, "lists ordered")
 
     async def order_entries(self, caller: Caller, body: schemas.OrderEntriesRequest) -> Response:
         """Those named come first, in that order; the others keep theirs behind them."""
-        await require_user(self._services, caller, body.user_id)
+        await require_user(self._services, caller, body.user_id, f"order list {body.list}")
         await self._services.watchlists.order_entries(body.user_id, body.list, body.ids)
         message = f"list {body.list} ordered"
         return JsonAnswer({"success": True, "message": message, **self._entries(body.user_id, body.list)})
 
     async def move_entry(self, caller: Caller, body: schemas.MoveRequest) -> Response:
         """A copy is a second owner of the same instruments: removing one leaves the other as it is."""
-        await require_user(self._services, caller, body.user_id)
+        await require_user(self._services, caller, body.user_id, f"move entry {body.id}")
         watchlists = self._services.watchlists
         place = watchlists.copy_entry if body.is_copy else watchlists.move_entry
         placed = await place(body.user_id, body.id, body.list, body.position)

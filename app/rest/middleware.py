@@ -9,6 +9,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.errors import Forbidden, TerminalError
+from app.ports.access import AccessAction
 from app.rest.answers import problem, problem_of
 from app.rest.auth import Authenticator, Principal
 
@@ -16,6 +17,8 @@ API_PREFIX = "/api/"
 ADMIN_PREFIX = "/api/v2/admin/"
 SIGN_IN_PATH = "/api/v2/auth/token"
 METRICS_PATH = "/metrics"
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+DETAIL_CHARS_MAX = 500
 
 _ALWAYS = (
     (b"x-content-type-options", b"nosniff"),
@@ -59,7 +62,7 @@ class BodyLimit:
         self._bytes_max = bytes_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        if scope["type"] != "http" or scope["method"] in READING:
             await self._app(scope, receive, send)
             return
         body = None if _declared(scope) > self._bytes_max else await self._read(receive)
@@ -126,6 +129,9 @@ class Gate:
         principal = await self._authenticator.principal_of(scope)
         if scope["path"].startswith(ADMIN_PREFIX):
             principal.require_admin()
+            if scope["method"] not in READING:
+                done = f"{scope['method']} {scope['path']}?{scope['query_string'].decode('latin-1')}".rstrip("?")
+                await self._authenticator.note(principal, AccessAction.ADMIN, done[:DETAIL_CHARS_MAX])
         return principal
 
     def _refuse_foreign_sign_in(self, scope: Scope) -> Principal:

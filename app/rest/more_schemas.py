@@ -34,13 +34,6 @@ class Bars(Answer):
     chain: ChainBars | None = Field(description="at the end of each minute; null without an expiry")
 
 
-class Me(Answer):
-    user_id: int
-    name: str
-    role: str
-    expires_ms: int | None
-
-
 class TopicVerdict(Answer):
     asked: str
     topic: str | None

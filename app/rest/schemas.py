@@ -472,10 +472,3 @@ class Health(Answer):
 
 class Ready(Answer):
     status: Literal["ready"]
-
-
-class Token(Answer):
-    access_token: str
-    token_type: str
-    expires_in: int
-    user_id: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from app.core.errors import RateLimited, TerminalError, Unauthenticated
+from app.core.errors import FeedAway, RateLimited, StoreUnavailable, TerminalError, Unauthenticated
 from app.ports.clock import Clock
 from app.rest.auth import Principal
 from app.rest.slices import Slices
@@ -36,7 +36,8 @@ class Authentication(Protocol):
     """``rest.auth.Authenticator`` is one."""
 
     async def principal_of(self, scope: Mapping[str, Any]) -> Principal: ...
-    async def authenticate(self, token: str) -> Principal: ...
+    async def authenticate(self, token: str, address: str = "") -> Principal: ...
+    async def live(self, sessions: Collection[str]) -> set[str]: ...
 
 
 class FarSide(Protocol):
@@ -81,6 +82,7 @@ class StreamSettings:
     ops_a_second: float = 20.0
     ops_burst: int = 60
     refusals_max: int = 100  # errors without one good message between them
+    session_look_s: float = 5.0  # how soon a connection ends whose sign-in was revoked
 
 
 class StreamEndpoint:
@@ -100,7 +102,25 @@ class StreamEndpoint:
         self._settings = settings or StreamSettings()
         self._far = far
         self._slices = Slices(clock)
+        self._visits: set[_Visit] = set()  # those that came in by a token
         self.stalled = 0  # clients cut off because they did not read
+
+    async def watch_sessions(self) -> None:
+        """End the connections whose sign-in was revoked since, until cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.session_look_s)
+            try:
+                await self.end_revoked()
+            except (StoreUnavailable, FeedAway):
+                continue  # nobody can revoke now either
+
+    async def end_revoked(self) -> None:
+        """One look: whose session is gone is cut off."""
+        sessions = {visit.caller.session for visit in self._visits}
+        dead = sessions - await self._authentication.live(sessions) if sessions else set()
+        for visit in self._visits:
+            if visit.caller.session in dead:
+                visit.end_in(0.0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "websocket"
@@ -184,33 +204,38 @@ class StreamEndpoint:
                 self.stalled += 1
                 structlog.get_logger().info("stream client cut off", reason="it stopped reading", user=client.user_id)
 
-    async def _exchange(self, client: Client, line: Line, principal: Principal, receive: Receive) -> None:
+    async def _exchange(self, client: Client, line: Line, caller: Principal, receive: Receive) -> None:
         """Until one of the parts ends. No task group: its exceptions would keep all of this alive in a cycle."""
-        works = [line.run(), self._read(client, principal, receive)]
+        visit = _Visit(client, caller)
+        works = [line.run(), self._read(visit, receive)]
         if self._far is not None:
             works.append(_lose(self._far))
         parts = [asyncio.ensure_future(work) for work in works]
         try:
-            ended, _ = await asyncio.wait(
-                parts, timeout=self._seconds_left(principal), return_when=asyncio.FIRST_COMPLETED
-            )
+            self._admit(visit, caller)
+            ended, _ = await asyncio.wait([*parts, visit.over], return_when=asyncio.FIRST_COMPLETED)
             for part in ended:
                 part.result()
-            if not ended:
-                raise Unauthenticated("the token has expired")
+            if visit.over in ended:
+                raise Unauthenticated("the token has expired or was revoked")
             line.flush()  # the last it is told
         finally:
+            self._visits.discard(visit)
+            visit.stop()
             line.close()  # before a closing frame goes out
             for part in parts:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
 
-    def _seconds_left(self, principal: Principal) -> float | None:
-        if principal.expires_ms is None:
-            return None
-        return max(0.0, (principal.expires_ms - self._clock.now_ms()) / 1000.0)
+    def _admit(self, visit: _Visit, caller: Principal) -> None:
+        """Serve the connection as this caller, until the token ends; a newer token prolongs it."""
+        visit.caller = caller
+        self._hub.become(visit.client, caller.user_id, caller.is_admin)
+        if caller.expires_ms is not None:
+            self._visits.add(visit)
+            visit.end_in(max(0.0, (caller.expires_ms - self._clock.now_ms()) / 1000.0))
 
-    async def _read(self, client: Client, principal: Principal, receive: Receive) -> None:
+    async def _read(self, visit: _Visit, receive: Receive) -> None:
         """Obey until the client has gone, or is wrong too often."""
         allowance = _Allowance(self._clock, self._settings.ops_a_second, self._settings.ops_burst)
         refusals = 0
@@ -221,36 +246,34 @@ class StreamEndpoint:
                 return
             try:
                 allowance.spend()
-                principal = await self._obey(client, principal, _parse(event, self._settings))
+                await self._obey(visit, _parse(event, self._settings))
                 refusals = 0
             except TerminalError as refused:
                 refusals += 1
-                self._hub.post(client, problem(refused.code, refused.detail, **refused.extra))
+                self._hub.post(visit.client, problem(refused.code, refused.detail, **refused.extra))
 
-    async def _obey(self, client: Client, principal: Principal, message: Mapping[str, Any]) -> Principal:
-        """Do what the client asks; returns who it is from then on."""
+    async def _obey(self, visit: _Visit, message: Mapping[str, Any]) -> None:
+        client = visit.client
         match message.get("op"):
             case "subscribe":
                 topics = self._topics(message)
-                await self._vet(principal, topics)
+                await self._vet(visit.caller, topics)
                 await self._subscribe(client, topics, message.get("max_rate_hz"))
             case "unsubscribe":
                 self._hub.unsubscribe(client, self._topics(message))
             case "resume":
                 topic, seq, hz = (message.get(name) for name in ("topic", "seq", "max_rate_hz"))
-                await self._vet(principal, [topic])
+                await self._vet(visit.caller, [topic])
                 await self._slices.run(partial(self._hub.resume, client, topic, seq, hz))
             case "ping":
                 self._hub.post(client, text(type="pong", at_ms=self._clock.now_ms()))
             case "auth":
                 principal = await self._authenticate(message)
-                client.user_id, client.is_admin = principal.user_id, principal.is_admin
+                self._admit(visit, principal)
                 self._hub.post(client, text(type="authenticated", user_id=principal.user_id))
-                return principal
             case other:
                 named = other[:40] if isinstance(other, str) else "none"
                 raise UnknownOp(f"no such op: {named}; there are subscribe, unsubscribe, resume, ping and auth")
-        return principal
 
     async def _subscribe(self, client: Client, topics: Sequence[object], max_rate_hz: object) -> None:
         """Topic by topic: to open a chain takes milliseconds, and a message may name many."""
@@ -268,6 +291,32 @@ class StreamEndpoint:
         if len(topics) > self._settings.topics_a_message_max:
             raise BadMessage(f"a message names at most {self._settings.topics_a_message_max} topics")
         return topics
+
+
+@dataclass(eq=False, slots=True)
+class _Visit:
+    """One connection being served, and as whom."""
+
+    client: Client
+    caller: Principal
+    over: asyncio.Future[None] = field(init=False)
+    _timer: asyncio.TimerHandle | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.over = asyncio.get_running_loop().create_future()
+
+    def end_in(self, seconds: float) -> None:
+        """Let the connection end then, unless told otherwise before."""
+        self.stop()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._end)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _end(self) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
 
 
 @dataclass(slots=True)

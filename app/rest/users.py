@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from app.core.errors import InvalidRequest
+from app.ports.access import AccessAction
 from app.rest.auth import Principal
 from app.rest.services import Services
 
 
-async def require_user(services: Services, caller: Principal, user_id: int) -> None:
-    """Let the caller act for that user. Without a token any positive integer is a user: the lists make it on first use.
+async def require_user(services: Services, caller: Principal, user_id: int, what: str) -> None:
+    """Let the caller act for that user; an admin who does leaves a line in the access log.
+
+    Without a token any positive integer is a user: the lists make it on first use.
 
     Raises:
         Forbidden: somebody else's, and the caller is no admin.
         InvalidRequest: authentication is on and there is no such user.
     """
     caller.require_act_for(user_id)
-    if caller.has_token and caller.user_id != user_id and await services.store.user_by_id(user_id) is None:
+    if not caller.has_token or caller.user_id == user_id:
+        return
+    if await services.store.user_by_id(user_id) is None:
         raise InvalidRequest(f"user_id: there is no user {user_id}", field="user_id")
+    await services.authenticator.note(caller, AccessAction.ACTED_FOR, f"user {user_id}: {what}")

@@ -61,7 +61,7 @@ class WatchlistRoutes:
         ]  # fmt: skip
 
     async def add_to_watchlist(self, caller: Caller, body: schemas.AddRequest) -> Response:
-        await require_user(self._services, caller, body.user_id)
+        await require_user(self._services, caller, body.user_id, f"add {body.symbol}")
         result = await self._services.watchlists.add(
             body.user_id,
             body.symbol,
@@ -85,7 +85,7 @@ class WatchlistRoutes:
         )
 
     async def remove_from_watchlist(self, caller: Caller, body: schemas.RemoveRequest) -> Response:
-        await require_user(self._services, caller, body.user_id)
+        await require_user(self._services, caller, body.user_id, f"remove {body.symbol}")
         result = await self._services.watchlists.remove(
             body.user_id, body.symbol, body.expiry, list_name=body.list, entry_id=body.id
         )

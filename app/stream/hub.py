@@ -166,6 +166,14 @@ class Hub:
         self._clients[client] = None
         return client
 
+    def become(self, client: Client, user_id: int, is_admin: bool) -> None:
+        """Serve the connection as another caller; topics that this one may not see end."""
+        client.user_id, client.is_admin = user_id, is_admin
+        for name in list(client.topics):
+            topic = parse_topic(name)
+            if topic.kind is Kind.WATCHLIST and not client.may_see(topic.user_id):
+                self._unfollow(client, name)
+
     def leave(self, client: Client) -> None:
         self._clients.pop(client, None)
         for name in list(client.topics):

@@ -164,7 +164,7 @@ class World:
         """An account that can sign in: its id, and the header of a token."""
         hashed = await cheap_passwords().hash(PASSWORD)
         made = await self.store.add_user(name, role, hashed)
-        token = self.services.authenticator.issue(made).access_token
+        token = (await self.services.authenticator.sessions.open(made, "test")).access_token
         return made.id, {"Authorization": f"Bearer {token}"}
 
 

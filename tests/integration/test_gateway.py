@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,6 +37,7 @@ def test_clients_of_a_gateway_get_what_those_of_the_owner_get(pair: tuple[Servic
     _the_api_is_the_owners(owner, gateway)
     _the_stream_is_live_and_tells_errors(gateway)
     _an_unsealed_call_is_ignored(owner, gateway)
+    _a_sign_out_ends_the_stream(owner, gateway)
     owner.kill()
     _an_absent_owner_is_told(gateway)
     owner.start()
@@ -79,6 +82,24 @@ def _the_stream_is_live_and_tells_errors(gateway: Service) -> None:
 def _an_unsealed_call_is_ignored(owner: Service, gateway: Service) -> None:
     headers = {"Authorization": "Bearer forged"}
     assert gateway.http.get(f"{gateway.url}/api/v2/watchlist/1", headers=headers).status_code == 401
+
+
+def _a_sign_out_ends_the_stream(owner: Service, gateway: Service) -> None:
+    """Every process of the installation knows of it within seconds."""
+    adding = [sys.executable, "-m", "app.cli", "user", "add", "asha", "--password-stdin"]
+    subprocess.run(adding, input=b"a long password\n", env=owner.environment(), cwd=owner.directory, check=True)
+    form = {"username": "asha", "password": "a long password"}
+    token = gateway.http.post(f"{gateway.url}/api/v2/auth/token", data=form).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    with connect(gateway.stream_url, proxy=None, additional_headers=headers) as stream:
+        stream.send(json.dumps({"op": "subscribe", "topics": ["status"]}))
+        assert json.loads(stream.recv(timeout=10))["type"] == "snapshot"
+        assert gateway.http.post(f"{gateway.url}/api/v2/auth/sign-out", headers=headers).json() == {"ended": 1}
+        with pytest.raises(ConnectionClosed) as closed:
+            _read_to_the_end(stream)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4401
+    assert gateway.http.get(f"{gateway.url}/api/v2/auth/me", headers=headers).status_code == 401
 
 
 def _an_absent_owner_is_told(gateway: Service) -> None:

@@ -100,7 +100,7 @@ class Service:
 
     async def token(self, name: str, role: Role) -> str:
         user = await self.store.add_user(name, role, "")
-        return self.authenticator.issue(user).access_token
+        return (await self.authenticator.sessions.open(user, "test")).access_token
 
 
 class BehindWrapper:
@@ -278,6 +278,51 @@ async def test_token_is_needed_where_the_service_says_so() -> None:
             await say(browser, op="auth", token=admin)
             await say(browser, op="subscribe", topics=["watchlist:1"])
             assert (await hear(browser))["type"] == "snapshot"
+
+
+async def test_a_stream_ends_with_its_sign_in() -> None:
+    """Signing out, or shutting the user out from another process, reaches what is open already."""
+    async with Service("required", session_look_s=0.05) as service:
+        token = await service.token("asha", Role.USER)
+        rounds = asyncio.create_task(service.endpoint.watch_sessions())
+        async with connect(service.url, additional_headers={"Authorization": f"Bearer {token}"}) as viewer:
+            await say(viewer, op="ping")
+            assert (await hear(viewer))["type"] == "pong"
+            caller = await service.authenticator.authenticate(token)
+            await service.authenticator.sign_out(caller)
+            assert (await hear(viewer))["code"] == "UNAUTHENTICATED"
+            with pytest.raises(ConnectionClosed) as closed:
+                await asyncio.wait_for(viewer.recv(), 10)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 4401
+        rounds.cancel()
+        assert service.world.hub.clients == 0
+
+
+async def test_a_newer_token_prolongs_an_open_stream() -> None:
+    async with Service("required") as service:
+        user = await service.store.add_user("asha", Role.USER, "")
+        sessions = service.authenticator.sessions
+        short = (await sessions.open_for_machine(user, "test", 2)).access_token
+        long = (await sessions.open_for_machine(user, "test", 3600)).access_token
+        async with connect(service.url, additional_headers={"Authorization": f"Bearer {short}"}) as viewer:
+            await say(viewer, op="auth", token=long)
+            assert (await hear(viewer))["type"] == "authenticated"
+            (visit,) = service.endpoint._visits
+            assert visit._timer is not None
+            assert visit._timer.when() - asyncio.get_running_loop().time() > 3000
+
+
+async def test_another_caller_on_the_same_stream_does_not_inherit_topics() -> None:
+    async with Service("required") as service:
+        admin, plain = await service.token("root", Role.ADMIN), await service.token("asha", Role.USER)
+        async with connect(service.url, additional_headers={"Authorization": f"Bearer {admin}"}) as viewer:
+            await say(viewer, op="subscribe", topics=["watchlist:1", QUOTE])
+            await say(viewer, op="auth", token=plain)
+            while (await hear(viewer))["type"] != "authenticated":
+                pass
+            (client,) = service.world.hub._clients
+            assert list(client.topics) == [QUOTE]
 
 
 async def test_foreign_page_needs_a_token(service: Service) -> None:

@@ -155,10 +155,10 @@ async def test_without_a_token_on_loopback_every_user_is_ones_own(desk: Desk) ->
 
 async def test_a_token_is_used_even_where_none_is_needed(desk: Desk) -> None:
     user = await desk.add("asha")
-    token = desk.auth.issue(user).access_token
+    token = (await desk.auth.sessions.open(user, "here")).access_token
     caller = await desk.auth.principal_of(scope_of(authorization=f"Bearer {token}"))
     assert (caller.user_id, caller.role, caller.name) == (user.id, Role.USER, "asha")
-    assert caller.expires_ms == desk.clock.now_ms() // 1000 * 1000 + limits.TOKEN_LIFE_S * 1000
+    assert caller.expires_ms == desk.clock.now_ms() // 1000 * 1000 + limits.SESSION_LIFE_S * 1000
 
 
 async def test_a_bad_token_is_refused_even_where_none_is_needed(desk: Desk) -> None:
@@ -178,8 +178,8 @@ async def test_no_token_from_elsewhere_is_refused(desk: Desk) -> None:
 
 
 async def test_a_token_ends_with_its_life(desk: Desk) -> None:
-    token = desk.auth.issue(await desk.add("asha")).access_token
-    desk.clock.advance(limits.TOKEN_LIFE_S - 1)
+    token = (await desk.auth.sessions.open(await desk.add("asha"), "here")).access_token
+    desk.clock.advance(limits.SESSION_LIFE_S - 1)
     assert (await desk.auth.authenticate(token)).name == "asha"
     desk.clock.advance(1)
     with pytest.raises(Unauthenticated, match="expired"):
@@ -188,7 +188,7 @@ async def test_a_token_ends_with_its_life(desk: Desk) -> None:
 
 async def test_raising_the_version_revokes(desk: Desk) -> None:
     user = await desk.add("asha")
-    token = desk.auth.issue(user).access_token
+    token = (await desk.auth.sessions.open(user, "here")).access_token
     await desk.store.update_user(replace(user, token_version=user.token_version + 1))
     with pytest.raises(Unauthenticated, match="revoked"):
         await desk.auth.authenticate(token)
@@ -196,7 +196,7 @@ async def test_raising_the_version_revokes(desk: Desk) -> None:
 
 async def test_a_role_change_counts_at_once(desk: Desk) -> None:
     user = await desk.add("asha", Role.ADMIN)
-    token = desk.auth.issue(user).access_token
+    token = (await desk.auth.sessions.open(user, "here")).access_token
     await desk.store.update_user(replace(user, role=Role.USER))
     assert not (await desk.auth.authenticate(token)).is_admin
 
@@ -204,14 +204,22 @@ async def test_a_role_change_counts_at_once(desk: Desk) -> None:
 async def test_another_key_another_algorithm_and_no_signature_are_refused(desk: Desk) -> None:
     user = await desk.add("asha")
     now_s = desk.clock.now_ms() // 1000
-    claims = {"iss": "broking-terminal", "sub": str(user.id), "ver": 0, "iat": now_s, "exp": now_s + 60}
+    claims = {
+        "iss": "broking-terminal",
+        "sub": str(user.id),
+        "ver": 0,
+        "sid": "x",
+        "gen": 0,
+        "iat": now_s,
+        "exp": now_s + 60,
+    }
     key = bytes(32)
     forged = [
         jwt.encode(claims, key, "HS256"),
         jwt.encode(claims, None, "none"),
         jwt.encode(claims, bytes(64), "HS512"),
-        Authenticator(desk.store, desk.clock, "another secret").issue(user).access_token,
-        desk.auth.issue(user).access_token[:-2] + "xx",
+        (await Authenticator(desk.store, desk.clock, "another secret").sessions.open(user, "here")).access_token,
+        (await desk.auth.sessions.open(user, "here")).access_token[:-2] + "xx",
         "x" * (limits.BEARER_CHARS_MAX + 1),
     ]
     for token in forged:
@@ -222,7 +230,7 @@ async def test_another_key_another_algorithm_and_no_signature_are_refused(desk: 
 async def test_a_token_from_the_future_is_refused(desk: Desk) -> None:
     user = await desk.add("asha")
     later = HandClock(desk.clock.now().replace(day=20))
-    token = Authenticator(desk.store, later, "a secret").issue(user).access_token
+    token = (await Authenticator(desk.store, later, "a secret").sessions.open(user, "here")).access_token
     with pytest.raises(Unauthenticated, match="later day"):
         await desk.auth.authenticate(token)
 
@@ -240,7 +248,7 @@ def test_own_objects_only() -> None:
 async def test_sign_in(desk: Desk) -> None:
     user = await desk.add("asha")
     answer = await desk.auth.sign_in("asha", PASSWORD, scope_of())
-    assert (answer.token_type, answer.expires_in, answer.user_id) == ("bearer", limits.TOKEN_LIFE_S, user.id)
+    assert (answer.token_type, answer.expires_in, answer.user_id) == ("bearer", limits.SESSION_LIFE_S, user.id)
     assert (await desk.auth.authenticate(answer.access_token)).user_id == user.id
 
 

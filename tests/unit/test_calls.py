@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from app.bus.memory import MemoryBus
-from app.core.errors import FeedAway
+from app.core.errors import FeedAway, StoreUnavailable, TerminalError
 from app.rest.call_desk import CallDesk
 from app.rest.calls import (
     CALL_SUBJECT,
@@ -25,7 +25,7 @@ from app.rest.calls import (
     unpack_call,
     unpack_part,
 )
-from app.rest.feed_link import FeedLink
+from app.rest.feed_link import FarAuthenticator, FeedLink
 
 SCOPE: dict[str, Any] = {
     "type": "http",
@@ -97,9 +97,14 @@ class Pair:
     def __init__(self, api: Callable[[Scope, Receive, Send], Any]) -> None:
         self.now_ms = NOW_MS
         self.bus = MemoryBus()
-        self.desk = CallDesk(api, self.bus, Seal("key"), lambda: self.now_ms)
+        self.desk = CallDesk(api, self.live, self.bus, Seal("key"), lambda: self.now_ms)
         self.link = FeedLink(self.bus, Seal("key"), lambda: self.now_ms, "gateway-a")
         self._group = asyncio.TaskGroup()
+
+    async def live(self, sessions: Collection[str]) -> set[str]:
+        if "down" in sessions:
+            raise StoreUnavailable("the store is away")
+        return {each for each in sessions if each != "ended"}
 
     async def __aenter__(self) -> Pair:
         await self.bus.start()
@@ -129,6 +134,14 @@ async def test_a_call_goes_through_the_api_with_its_own_addresses() -> None:
         answer = await pair.link.call(SCOPE, b"four")
     assert (answer.status, answer.body) == (200, b"4")
     assert tuple(seen[-1]["client"]) == SCOPE["client"]
+
+
+async def test_a_gateway_learns_which_sessions_were_ended() -> None:
+    async with Pair(PlainTextResponse("")) as pair:
+        far = FarAuthenticator(pair.link)
+        assert await far.live({"open", "ended"}) == {"open"}
+        with pytest.raises(TerminalError, match="away"):
+            await far.live({"down"})
 
 
 async def test_a_request_that_breaks_is_told_and_others_go_on() -> None:

@@ -309,15 +309,15 @@ async def test_a_new_password_and_a_lockout_end_tokens() -> None:
     await store.start()
     passwords = cheap_passwords()
     auth = Authenticator(store, clock, "secret", passwords=passwords)
-    _, made_up = await users.add(store, passwords, "asha", Role.USER, None)
+    _, made_up = await users.add(store, passwords, clock, "asha", Role.USER, None)
     scope = {"client": ("127.0.0.1", 1), "headers": []}
     before = (await auth.sign_in("asha", made_up, scope)).access_token
-    assert await users.set_password(store, passwords, "asha", "another password") == "another password"
+    assert await users.set_password(store, passwords, clock, "asha", "another password") == "another password"
     for token in (before,):
         with pytest.raises(Exception, match="revoked"):
             await auth.authenticate(token)
     after = (await auth.sign_in("asha", "another password", scope)).access_token
-    await users.disable(store, "asha")
+    await users.disable(store, clock, "asha")
     with pytest.raises(Exception, match="revoked"):
         await auth.authenticate(after)
     user = await store.user_by_name("asha")
@@ -418,7 +418,7 @@ def test_backups_from_the_command_line(place: Path, capsys: pytest.CaptureFixtur
     assert code == 0
     assert "users 1" in out
     assert bt(capsys, "restore", "one.db")[0] == Exit.FAILED
-    assert bt(capsys, "restore", "one.db", "--overwrite")[1] == "restored: users 1\n"
+    assert bt(capsys, "restore", "one.db", "--overwrite")[1] == "restored: users 1, access_log 1\n"
 
 
 # -- the doctor
