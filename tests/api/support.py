@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
 from argon2 import PasswordHasher
+from fastapi import FastAPI
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from app.rest.passwords import Passwords
@@ -46,3 +49,16 @@ def client_of(
 ) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app=app, client=client, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url=base_url, **kwargs)
+
+
+def routes_of(app: FastAPI) -> Iterator[tuple[str, Route]]:
+    """Every route of the application, with its whole path, those of included routers too."""
+    yield from _routes(app.routes)
+
+
+def _routes(routes: list[BaseRoute]) -> Iterator[tuple[str, Route]]:
+    for route in routes:
+        if isinstance(route, Route):
+            yield route.path, route
+        else:  # the framework keeps an included router as a whole; ours bring their prefix themselves
+            yield from _routes(route.original_router.routes)  # type: ignore[attr-defined]

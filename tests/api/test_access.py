@@ -8,11 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.routing import Route
 
 from app.ports.store import Role
 from app.rest import limits
-from tests.api.support import HandClock
+from tests.api.support import HandClock, routes_of
 from tests.api.test_endpoints import ADD, CHAIN, ENDPOINTS
 from tests.api.test_errors import problem
 from tests.api.world import PASSWORD, World, running_world
@@ -218,9 +217,10 @@ def test_the_clock_of_these_tests_stands_still() -> None:
 def test_no_endpoint_runs_in_a_thread(world: World) -> None:
     import inspect
 
-    for route in world.app.routes:
-        if isinstance(route, Route):
-            assert inspect.iscoroutinefunction(route.endpoint), route.path
+    found = list(routes_of(world.app))
+    assert len(found) > 40
+    for path, route in found:
+        assert inspect.iscoroutinefunction(route.endpoint), path
 
 
 async def test_loopback_without_a_token_reads_metrics(client: httpx.AsyncClient) -> None:

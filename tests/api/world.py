@@ -41,6 +41,7 @@ from app.rest.chain_quotes import DeskQuotes
 from app.rest.market_api_v2 import create_api
 from app.rest.services import Readiness, Services
 from app.rest.status import StatusTeller
+from app.rest.stream_ws import StreamEndpoint
 from app.storage.memory_store import MemoryStore
 from app.stream.desk import Desk as ChainDesk
 from app.stream.face import Face
@@ -143,7 +144,7 @@ class World:
     feed: AnsweringFeed
     services: Services
     app: FastAPI
-    calls: dict[str, Any] = field(default_factory=dict)
+    stream: StreamEndpoint
 
     def client(self, **options: Any) -> httpx.AsyncClient:
         return client_of(self.app, **options)
@@ -202,6 +203,7 @@ async def running_world(
     desk = ChainDesk(ChainView(registry, atm, board, calendar), face, clock)
     status = StatusTeller(subscriptions, pool, states, board, clock, FillGauge(subscriptions, clock))
     opener = Opener(registry, atm, board, face, desk, watchlist=lambda user_id, name: {}, status=status.status)
+    hub = Hub(MemoryBus(), clock, opener.check)
     services = Services(
         clock=clock,
         calendar=calendar,
@@ -218,7 +220,7 @@ async def running_world(
         authenticator=Authenticator(store, clock, "a secret", auth, passwords=cheap_passwords()),
         chain_quotes=DeskQuotes(desk, face, registry),
         bars=BarBook(),
-        admit_topic=Hub(MemoryBus(), clock, opener.check).admit,
+        admit_topic=hub.admit,
         registry_admin=lambda: {**(registry.report.as_dict() if registry.report else {}), "last_refused": None},
         readiness=lambda: Readiness(True),
         versions={"service": "2.0.0"},
@@ -226,7 +228,8 @@ async def running_world(
     if web_dir is not None:
         services = replace(services, web_dir=web_dir)
     control.start(StoredState(), always_on(parse_universe(universe), registry, clock.now().date()))
-    world = World(clock, store, feed, services, create_api(services))
+    stream = StreamEndpoint(hub, services.authenticator, clock)
+    world = World(clock, store, feed, services, create_api(services), stream)
     running = asyncio.ensure_future(pool.run())
     try:
         await world.settle()
