@@ -28,7 +28,7 @@ class Universe(Protocol):
 
     @property
     def revision(self) -> int: ...
-    def get(self, key: InstrumentKey) -> Instrument | None: ...
+    def get_all(self, keys: Sequence[InstrumentKey]) -> list[Instrument | None]: ...
     def resolve_symbol(self, text: str) -> str: ...
     def expiries(self, symbol: str, exchange: str | None = None) -> list[date]: ...
     def ladder(self, symbol: str, expiry: date | str, exchange: str | None = None) -> LadderLike: ...
@@ -76,7 +76,7 @@ class LegFinder:
             return self._future(name, expiry, exchange)
         ladder = self.ladder(name, expiry, exchange)
         self._require_fit(ladder, instrument_type)
-        return self.cut(ladder, instrument_type, self._require_spot(ladder, spot))
+        return self.cut(ladder, instrument_type, self._require_spot(ladder, instrument_type, spot))
 
     def again(self, chain: ChainKey, centre: float | None) -> Wanted | None:
         """What a stored wish comes to now; None if it is no longer listed, or nobody knows where its window was.
@@ -152,12 +152,14 @@ class LegFinder:
     def of_window(self, window: CachedWindow, instrument_type: InstrumentType) -> Wanted:
         """The legs of a window, strike by strike, call before put."""
         ladder, lo, hi = window.ladder, window.window.lo, window.window.hi
+        listed = window.keys
+        instruments = dict(zip(listed, self._universe.get_all(listed), strict=True))
         legs: list[Instrument] = []
         missing: list[MissingLeg] = []
         for place in range(lo, hi):
             for option_type, keys in ((OptionType.CE, ladder.ce), (OptionType.PE, ladder.pe)):
                 key = keys[place]
-                instrument = None if key is None else self._universe.get(key)
+                instrument = None if key is None else instruments[key]
                 if instrument is None:
                     missing.append(MissingLeg(ladder.strikes[place], option_type, NOT_LISTED))
                 else:
@@ -186,8 +188,7 @@ class LegFinder:
                 f"options on {ladder.symbol} are {fitting}, not {asked}", field="instrument_type", fitting=str(fitting)
             )
 
-    def _require_spot(self, ladder: LadderLike, given: float | None) -> float:
-        kind = self.type_of(ladder)
+    def _require_spot(self, ladder: LadderLike, kind: InstrumentType, given: float | None) -> float:
         spot = given or self.spot(ChainKey(ladder.exchange, ladder.symbol, ladder.expiry, kind))
         if spot is None:
             raise SpotUnknown(f"no price of {ladder.symbol} yet and no underlying_ltp given", symbol=ladder.symbol)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cache, lru_cache
 from operator import itemgetter
@@ -181,7 +181,13 @@ class _Ready:
     def bound(self, many: Sequence[rows.Values]) -> list[tuple[Any, ...]]:
         columns = zip(*map(self._pick, many), strict=True)
         pairs = zip(columns, self._binders, strict=True)
-        return list(zip(*(column if bind is None else map(bind, column) for column, bind in pairs), strict=True))
+        return list(zip(*(column if bind is None else _each_once(bind, column) for column, bind in pairs), strict=True))
+
+
+def _each_once(bind: Callable[[Any], Any], column: Sequence[Any]) -> Iterable[Any]:
+    """Rows of one transaction mostly share their moment and their expiry: each value is turned once."""
+    turned = {value: bind(value) for value in set(column)}
+    return map(turned.__getitem__, column)
 
 
 @lru_cache(maxsize=16)

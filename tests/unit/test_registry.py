@@ -39,6 +39,20 @@ def test_finds_by_wire_key_and_never_by_the_id_alone(registry: InstrumentRegistr
     assert (nse.token, bse.token) == ("RELIANCE_24FEB2026_2640CE", "RELIANCE_26FEB2026_2640CE")
 
 
+@pytest.mark.parametrize("kept_ready", [0, 3])
+def test_many_wire_keys_give_what_each_gives(registry: InstrumentRegistry, tmp_path: Path, kept_ready: int) -> None:
+    listed = [each.key for symbol in registry.symbols() for each in registry.get_by_symbol(symbol)]
+    unknown = InstrumentKey(Segment.BSE_FNO, 0xFFFF_FFFF)
+    asked = [unknown, *listed, *listed[:5], InstrumentKey(Segment.IDX_I, 0)]
+    fresh = small_registry(tmp_path)
+    for key in listed[:kept_ready]:
+        fresh.get(key)
+    assert fresh.get_all(asked) == [registry.get(key) for key in asked]
+    assert fresh.get_all(asked) == [registry.get(key) for key in asked]
+    assert fresh.get_all([]) == []
+    assert InstrumentRegistry(lambda: SMALL_DAY).get_all([unknown]) == [None]
+
+
 def test_an_option_says_all_of_itself(registry: InstrumentRegistry) -> None:
     option = registry.by_token("ONGC_24FEB2026_238.75PE")
     assert option.kind is InstrumentKind.OPTION

@@ -104,6 +104,10 @@ class InstrumentRegistry:
         """The instrument of a wire key."""
         return None if self._table is None else self._table.instrument_of_key(key)
 
+    def get_all(self, keys: Sequence[InstrumentKey]) -> list[Instrument | None]:
+        """As :meth:`get` of each; much faster for a whole chain."""
+        return [None] * len(keys) if self._table is None else self._table.instruments_of_keys(keys)
+
     def by_token(self, token: str) -> Instrument:
         """The instrument of a token, of an alias such as ``GOLD_FUT``, or of a wire key such as ``NSE_FNO:47317``.
 

@@ -158,6 +158,29 @@ class MasterTable:
         row = self._row_of(packed)
         return None if row is None else self._make(packed, row)
 
+    def instruments_of_keys(self, keys: Sequence[InstrumentKey]) -> list[Instrument | None]:
+        """As :meth:`instrument_of_key` of each, for a whole window: what is not kept ready is looked up in one go."""
+        packed = [key.packed for key in keys]
+        found = {number: self._made.get(number) for number in packed}
+        found.update(self._make_all([number for number, instrument in found.items() if instrument is None]))
+        return [found[number] for number in packed]
+
+    def _make_all(self, numbers: Sequence[int]) -> dict[int, Instrument]:
+        wanted = np.array(numbers, dtype=np.uint64)
+        places = np.minimum(self._key_sorted.searchsorted(wanted), self._key_sorted.size - 1)
+        rows = self._key_row[places[self._key_sorted[places] == wanted]]
+        rows = rows[(self.expiry[rows] == 0) | (self.expiry[rows] >= self.floor)]
+        symbols = (self.sym_start.searchsorted(rows, side="right") - 1).tolist()
+        columns = zip(*(column[rows].tolist() for column in self._codes), strict=True)
+        made = {
+            codes[0]: self._instrument(self.symbols[symbol], row, *codes)
+            for symbol, row, codes in zip(symbols, rows.tolist(), columns, strict=True)
+        }
+        if len(self._made) + len(made) > INSTRUMENTS_KEPT_MAX:
+            self._made.clear()
+        self._made.update(made)
+        return made
+
     def _row_of(self, number: int) -> int | None:
         packed = np.uint64(number)
         place = int(self._key_sorted.searchsorted(packed))
