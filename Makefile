@@ -6,6 +6,7 @@ PIP    := $(VENV)/bin/pip --disable-pip-version-check --quiet
 HOURS  ?= 1
 SEED   ?= 1
 N      ?= 100
+MINUTES ?= 5
 
 .PHONY: run test check lint bench sim sim-many soak kill-loop fuzz web requirements docs setup-tests clean
 
@@ -32,9 +33,10 @@ bench: $(VENV)/.dev app/web/index.html
 sim: $(VENV)/.dev
 	@$(PY) -m tests.sim.day --seed $(SEED)
 
-# Short simulations, N seeds from SEED on, in two processes; one that fails is kept in tests/sim/regressions.txt.
+# Simulations of MINUTES, N seeds from SEED on, in two processes; one that fails is kept in tests/sim/regressions.txt.
+# Finished seeds are in data/sim-ledger.jsonl: the same command goes on where it was stopped.
 sim-many: $(VENV)/.dev
-	@$(PY) -m tests.sim.day --seed $(SEED) --many $(N)
+	@$(PY) -m tests.sim.many --seed $(SEED) --count $(N) --minutes $(MINUTES)
 
 soak: $(VENV)/.dev app/web/index.html
 	@$(PY) -m bench.soak --hours $(HOURS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -140,22 +141,31 @@ def _options(first: int, symbol: str, expiry: str, spot: float, step: float, cou
     return rows
 
 
-def write_tiny_master(path: Path) -> None:
-    """Thirteen chains: five stocks (SBIN with a short ladder), NIFTY, CRUDEOIL; futures and cash lines."""
+def write_tiny_master(path: Path, ladders: Mapping[str, int] | None = None) -> None:
+    """Thirteen chains: five stocks (SBIN with a short ladder), NIFTY, CRUDEOIL; futures and cash lines.
+
+    ``ladders`` gives other numbers of strikes, by symbol.
+    """
+    counts = {
+        **{symbol: stock[3] for symbol, stock in STOCKS.items()},
+        "NIFTY": 140,
+        "CRUDEOIL": 110,
+        **(ladders or {}),
+    }
     rows = [_row("NSE", "I", 13, "INDEX", "NIFTY", "INDEX", DISPLAY_NAME="Nifty 50")]
     stock, index = ("NSE", "D", "OPTSTK"), ("NSE", "D", "OPTIDX")
-    for place, (symbol, (number, spot, step, count)) in enumerate(STOCKS.items(), start=1):
+    for place, (symbol, (number, spot, step, _)) in enumerate(STOCKS.items(), start=1):
         rows.append(_row("NSE", "E", number, "EQUITY", symbol, "ES"))
         for which, expiry in enumerate(STOCK_EXPIRIES):
             first = 40_000 + place * 1_000 + which * 500
             rows.append(_row("NSE", "D", first, "FUTSTK", symbol, "FUT", SM_EXPIRY_DATE=expiry))
-            rows += _options(first + 1, symbol, expiry, spot, step, count,
+            rows += _options(first + 1, symbol, expiry, spot, step, counts[symbol],
                              exchange=stock[0], segment=stock[1], instrument=stock[2])  # fmt: skip
     for which, expiry in enumerate(INDEX_EXPIRIES):
-        rows += _options(60_000 + which * 1_000, "NIFTY", expiry, 25_000.0, 50.0, 140,
+        rows += _options(60_000 + which * 1_000, "NIFTY", expiry, 25_000.0, 50.0, counts["NIFTY"],
                          exchange=index[0], segment=index[1], instrument=index[2])  # fmt: skip
     rows.append(_row("MCX", "M", 500, "FUTCOM", "CRUDEOIL", "FUTCOM", SM_EXPIRY_DATE="2026-02-19"))
-    rows += _options(70_000, "CRUDEOIL", COMMODITY_EXPIRY, 6_000.0, 50.0, 110,
+    rows += _options(70_000, "CRUDEOIL", COMMODITY_EXPIRY, 6_000.0, 50.0, counts["CRUDEOIL"],
                      exchange="MCX", segment="M", instrument="OPTFUT")  # fmt: skip
     path.write_text("\n".join([HEADER, *rows]) + "\n")
 

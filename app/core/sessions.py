@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from app.core.ids import Exchange, Segment
@@ -104,6 +105,9 @@ def parse_exchange_days(text: str) -> ExchangeDays:
     )
 
 
+SESSIONS_KEPT = 512  # segments by days
+
+
 class Calendar:
     """Answers for every segment whether it trades at a moment."""
 
@@ -111,6 +115,7 @@ class Calendar:
         self._days = {each.exchange: each for each in exchanges}
         self._zone = zone
         self.always_open = always_open
+        self._sessions = lru_cache(SESSIONS_KEPT)(self._sessions_of)  # asked for many times a second
 
     @property
     def zone(self) -> tzinfo:
@@ -134,6 +139,9 @@ class Calendar:
 
     def sessions(self, segment: Segment, day: date) -> tuple[Session, ...]:
         """The session of that day; empty when closed."""
+        return self._sessions(segment, day)
+
+    def _sessions_of(self, segment: Segment, day: date) -> tuple[Session, ...]:
         if self.always_open:
             midnight = self._at(day, time(0))
             return (Session(midnight, midnight, midnight + timedelta(days=1)),)

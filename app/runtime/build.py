@@ -26,7 +26,7 @@ from app.market.fill_gauge import FillGauge
 from app.market.instrument_master.registry import InstrumentRegistry
 from app.market.journal import Journal
 from app.market.legs import LegFinder
-from app.market.live_prices import LivePrices
+from app.market.live_prices import BOARD_SLOTS, LivePrices
 from app.market.oi_baselines import OiBaselines
 from app.market.session_watch import SessionWatch
 from app.market.silence_watch import SilenceWatch
@@ -74,6 +74,7 @@ class Given:
     store: Store | None = None
     rng: random.Random | None = None
     limits: FeedLimits = DHAN_LIMITS
+    slots: int = BOARD_SLOTS
     on_loop: bool = False
 
 
@@ -201,7 +202,7 @@ def build(settings: Settings, *, in_memory: bool = False, given: Given | None = 
     clock, calendar = given.clock or clock_of(settings), given.calendar or calendar_of(settings)
     key = "in memory" if in_memory else secret_key_of(settings)
     store = given.store or (MemoryStore(clock) if in_memory else SqlStore(settings.bt_database_url, clock))
-    board = LivePrices(connections=given.limits.connections)
+    board = LivePrices(given.slots, given.limits.connections)
     relay = Relay()
     upstream = build_upstream(settings, board.buffers, clock, key, relay.token_is_new, on_loop=given.on_loop)
     market = _build_market(settings, clock, calendar, store, board, upstream, relay, given)

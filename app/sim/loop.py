@@ -189,7 +189,7 @@ class MemoryTransport(asyncio.Transport):
 
     def _lose(self, reason: Exception | None) -> None:
         self._is_closing = True
-        self._loop.links.discard(self)
+        self._loop.links.pop(self, None)
         self._loop.call_soon(self._protocol.connection_lost, reason)
 
 
@@ -233,7 +233,7 @@ class SimLoop(asyncio.SelectorEventLoop):
         self._epoch_s = epoch_s
         self._ports = iter(range(40_000, 65_536))
         self.listeners: dict[tuple[str, int], MemoryServer] = {}
-        self.links: set[MemoryTransport] = set()
+        self.links: dict[MemoryTransport, None] = {}  # in order of opening: a set's order is not the same each time
 
     def _jump(self, by_s: float) -> None:
         self._elapsed_s += by_s
@@ -277,7 +277,7 @@ class SimLoop(asyncio.SelectorEventLoop):
         here, there = protocol_factory(), server.factory()
         mine, theirs = MemoryTransport(self, here), MemoryTransport(self, there)
         mine.peer, theirs.peer = theirs, mine
-        self.links |= {mine, theirs}
+        self.links |= {mine: None, theirs: None}
         there.connection_made(theirs)
         here.connection_made(mine)
         return mine, here

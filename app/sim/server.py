@@ -79,12 +79,12 @@ class FeedSocket(asyncio.Protocol):
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        self._server.sockets.add(self)
+        self._server.sockets[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in self._timers:
             timer.cancel()
-        self._server.sockets.discard(self)
+        self._server.sockets.pop(self, None)
         if self.number is not None:
             self._exchange.closed(self.number)
 
@@ -201,7 +201,7 @@ class SimulatorServer:
         self._clock = clock
         self._listeners: list[asyncio.AbstractServer] = []
         self.exchange = Exchange(config.exchange, directory, in_session)
-        self.sockets: set[FeedSocket] = set()
+        self.sockets: dict[FeedSocket, None] = {}  # in order of opening, the same each time
         self.loop = asyncio.get_running_loop()
         self.feed_url = ""
         self.control_url = ""

@@ -9,7 +9,7 @@ import numpy as np
 
 from app.core.ids import InstrumentKey
 from app.market.live_prices import BOARD_FIELDS
-from app.market.states import InstrumentState
+from app.market.states import STATES, InstrumentState, states
 from app.market.wishes import TIER_B_OWNER
 from app.stream.outbox import CONTROL_MAX
 from app.stream.stream_log import KEEP_BYTES, KEEP_STEPS
@@ -36,8 +36,7 @@ class Safety:
         yield from self._places()
         yield from self._twice()
         yield from self._owners()
-        yield from self._counts()
-        yield from self._prices()
+        yield from self._states()
         yield from self._boxes()
 
     def _places(self) -> Iterator[str]:
@@ -84,27 +83,24 @@ class Safety:
         if wishes.total != len(expected):
             yield f"{wishes.total} counted, {len(expected)} owned"
 
-    def _counts(self) -> Iterator[str]:
-        runtime = self._stage.runtime
-        owned = [wish.instrument for wish in runtime.subscriptions.wishes()]
-        told, counted = runtime.outbound.teller.states(), Counter(map(str, runtime.market.states.states(owned)))
-        if told != counted:
-            yield f"status tells {told}, one by one there are {dict(counted)}"
-
-    def _prices(self) -> Iterator[str]:
+    def _states(self) -> Iterator[str]:
+        """The status counts the states right, and whatever is live shows the last price that was told."""
         runtime, exchange = self._stage.runtime, self._stage.exchange
-        instruments = [wish.instrument for wish in runtime.subscriptions.wishes()]
-        if not instruments:
+        owned = [wish.instrument for wish in runtime.subscriptions.wishes()]
+        codes = states(runtime.market.states.read(owned))
+        told = runtime.outbound.teller.states()
+        counted = {str(STATES[code]): int(count) for code, count in enumerate(np.bincount(codes)) if count}
+        if told != counted:
+            yield f"status tells {told}, one by one there are {counted}"
+        live = [owned[place] for place in np.flatnonzero(codes == InstrumentState.LIVE.code)]
+        if not live:
             return
-        table, slot_of = runtime.board.buffers.table, runtime.board.buffers.slot_of
-        for instrument, state in zip(instruments, runtime.market.states.states(instruments), strict=True):
-            told = exchange.told(instrument.key) if state is InstrumentState.LIVE else None
-            if told is None:
-                continue
-            self.prices_compared += 1
-            shown = float(table["ltp"][slot_of[instrument.key.packed]])
-            if shown != told:
-                yield f"{instrument.token} shows {shown}, the exchange told {told}"
+        slots = exchange.slots(each.key for each in live)
+        sent = np.where(slots >= 0, exchange.told()[slots], np.nan)
+        shown = runtime.board.buffers.table["ltp"][runtime.market.states.slots(live)]
+        self.prices_compared += int(np.count_nonzero(~np.isnan(sent)))
+        for place in np.flatnonzero((sent != shown) & ~np.isnan(sent)):
+            yield f"{live[place].token} shows {shown[place]}, the exchange told {sent[place]}"
 
     def _boxes(self) -> Iterator[str]:
         outbound = self._stage.runtime.outbound
@@ -125,8 +121,8 @@ async def unsettled(stage: Stage) -> list[str]:
     wishes, book = runtime.subscriptions, runtime.ws_manager._book
     found: list[str] = []
     if runtime.ws_manager.connected != stage.shape.limits.connections or not runtime.ws_manager.is_settled:
-        states = [str(line.state) for line in runtime.ws_manager._pool.lines]
-        found.append(f"connections are {states}, settled: {runtime.ws_manager.is_settled}")
+        lines = [str(line.state) for line in runtime.ws_manager._pool.lines]
+        found.append(f"connections are {lines}, settled: {runtime.ws_manager.is_settled}")
     owned = {wish.instrument.key: wish.instrument for wish in wishes.wishes()}
     on_wire = Counter(key for number in exchange.lines for key in _sent_on(stage, number))
     if lacking := sorted(str(key) for key in owned if on_wire[key] != 1):
@@ -135,10 +131,10 @@ async def unsettled(stage: Stage) -> list[str]:
         found.append(f"{len(extra)} instruments on the wire that nobody wishes, first {extra[0]}")
     if sorted(map(sorted, exchange.asked.values())) != sorted(sorted(line.carried) for line in book.lines):
         found.append("what the service holds to be carried is not what the exchange was asked for")
-    states = runtime.market.states.states(list(owned.values()))
+    shown = runtime.market.states.states(list(owned.values()))
     dead = [
         f"{each.token} {state}"
-        for each, state in zip(owned.values(), states, strict=True)
+        for each, state in zip(owned.values(), shown, strict=True)
         if state not in LIVELY and not (state is InstrumentState.SENT and exchange.is_silent(each.key))
     ]
     if dead:

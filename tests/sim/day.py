@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import gc
 import hashlib
-import multiprocessing
 import random
 import sys
 import tempfile
@@ -24,20 +23,18 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from app.ports.feed import FeedLimits
 from app.sim.faults import Fault, FaultKind, TimedFault, plan_faults
 from app.sim.loop import SimLoop
 from tests.sim.checks import Safety, unlike, unsettled
-from tests.sim.people import CHAINS, USERS, Screen, User
-from tests.sim.stage import Props, Shape, Stage, moment
+from tests.sim.people import CHAINS, Screen, User
+from tests.sim.stage import SMALL, WIDE, Props, Shape, Stage, moment
 
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
 DAY_MINUTES = 405.0  # 09:00 to 15:45
 COMPLAINTS_MAX = 20
 SETTLE_S = 600.0  # 806 and 429 may keep a connection away for minutes
-STANDSTILL_S = 3.4
-SCREENS = 3
-LIMITS = (FeedLimits(5, 5_000, 100), FeedLimits(5, 80, 20), FeedLimits(5, 250, 50))
+STANDSTILL_ROUNDS = 11  # of the publisher: the slowest rate is one in ten
+WIDE_EVERY = 50  # seeds: one of so many has the wider world, at the service's own pace
 LONG_KINDS = frozenset({FaultKind.REFUSE, FaultKind.DISCONNECT})  # what may keep a connection away for minutes
 
 
@@ -88,13 +85,22 @@ def shape_of(seed: int, minutes: float) -> Shape:
     if not seed % 3:
         at_s = rng.uniform(0.0, duration_s)
         plan.append(TimedFault(at_s, Fault(FaultKind.DISCONNECT, value=float(rng.choice((810, 804, 814)))), pick=0))
+    is_wide = not is_day and not seed % WIDE_EVERY
+    world = WIDE if is_wide else SMALL
+    limits = rng.choice(world.limits)
+    is_roomy = limits.capacity > 5_000
     return Shape(
         seed=seed,
         epoch_s=moment(9, 0) if is_day else moment(rng.randint(9, 15), rng.randint(0, 59)),
-        limits=LIMITS[seed % len(LIMITS)] if seed % 2 else rng.choice(LIMITS),
-        rate=0.05 if is_day else 0.25,
-        step_s=0.5 if is_day else 0.25,
-        publish_ms=1000 if is_day else 250,
+        limits=limits,
+        world=world,
+        users=rng.randint(2, 5),
+        screens=rng.randint(1, 3),
+        return_room=500 if is_roomy else limits.capacity // 8,
+        return_after_s=rng.choice((10.0, 60.0)),
+        rate=0.05 if is_day else 0.25 if is_wide else 0.1,
+        step_s=0.25 if is_wide else 0.5 if is_day else rng.choice((0.5, 1.0)),
+        publish_ms=250 if is_wide or not seed % 10 else 1000,
         faults=tuple(plan),
     )
 
@@ -112,8 +118,8 @@ class Play:
         self._safety = Safety(self._stage)
         is_day = minutes >= 60
         self._gap_s = 60.0 if is_day else 5.0
-        self._users = [User(each + 1, self._stage, self.trace.note, self.complain) for each in range(USERS)]
-        self._screens = [Screen(each, self._stage, self.trace.note, self.complain) for each in range(SCREENS)]
+        self._users = [User(each + 1, self._stage, self.trace.note, self.complain) for each in range(shape.users)]
+        self._screens = [Screen(each, self._stage, self.trace.note, self.complain) for each in range(shape.screens)]
 
     def complain(self, what: str) -> None:
         self.trace.note("complaint", what)
@@ -183,7 +189,7 @@ class Play:
     async def _compare(self) -> None:
         await self._watch(12.0)  # the screens come back
         self._stage.is_frozen = True
-        await asyncio.sleep(STANDSTILL_S)
+        await asyncio.sleep(0.65 + STANDSTILL_ROUNDS * self._stage.shape.publish_ms / 1000)
         for screen in self._screens:
             if not screen.is_connected:
                 self.complain("a screen is not connected")
@@ -255,7 +261,7 @@ def _end(loop: SimLoop) -> None:
         loop.run_until_complete(asyncio.wait(left, timeout=10.0))
     loop.close()
     asyncio.set_event_loop(None)
-    gc.collect(0)
+    gc.collect()
 
 
 def told(outcome: Outcome, wall_s: float) -> str:
@@ -281,36 +287,16 @@ def regressions() -> list[tuple[int, float]]:
     return [(int(line[0]), float(line[1])) for line in lines if line]
 
 
-def _one(job: tuple[int, float, Path]) -> tuple[Outcome, float]:
-    began = time.monotonic()
-    seed, minutes, directory = job
-    return simulate(seed, minutes, Props(directory)), time.monotonic() - began
-
-
 def main() -> int:
-    """Run one seed, or ``--many`` from ``--seed`` on in two processes."""
+    """Run one seed and say what happened."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float)
-    parser.add_argument("--many", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=DAY_MINUTES)
     asked = parser.parse_args()
-    minutes = asked.minutes or (5.0 if asked.many else DAY_MINUTES)
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
-        Props(Path(directory))
-        jobs = [(asked.seed + each, minutes, Path(directory)) for each in range(max(1, asked.many))]
-        if not asked.many:
-            return _report(_one(jobs[0]), is_verbose=True)
-        with multiprocessing.get_context("spawn").Pool(asked.processes) as pool:
-            failed = sum(_report(done, is_verbose=False) for done in pool.imap_unordered(_one, jobs))
-        print(f"{len(jobs)} seeds from {asked.seed}, {failed} failed")
-    return int(failed > 0)
-
-
-def _report(done: tuple[Outcome, float], *, is_verbose: bool) -> int:
-    outcome, wall_s = done
-    if is_verbose or not outcome.is_good:
-        print(told(outcome, wall_s), flush=True)
+        outcome = simulate(asked.seed, asked.minutes, Props(Path(directory)))
+    print(told(outcome, time.monotonic() - began), flush=True)
     if not outcome.is_good:
         remember(outcome)
     return int(not outcome.is_good)

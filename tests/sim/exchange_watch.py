@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from app.sim.exchange import Admission, Exchange
 from app.sim.faults import FaultKind
 from app.sim.line import Line
 from app.sim.prices import Slots
+from app.sim.smile import Floats
 
 TOO_MANY_ASKED = "a message that the exchange does not take"
 
@@ -82,20 +84,27 @@ class WatchedExchange(Exchange):
             self._told["old"][slots] = shift is not None and shift.value < 0
         return super()._account(line, slots, image)
 
-    def carrying(self, key: InstrumentKey) -> list[int]:
-        """The connections on which the exchange sends an instrument."""
-        slot = self.market.slot(key)
-        if slot is None:
-            return []
-        return [number for number, line in self._lines.items() if slot < line.modes.size and line.modes[slot]]
+    def told(self) -> Floats:
+        """By market slot the last price sent, NaN unless by the only connection that carries it, and not as an older
+        one."""
+        size = self._told.size
+        carriers, carrier = np.zeros(size, dtype=np.intp), np.zeros(size, dtype=np.intp)
+        for number, line in self._lines.items():
+            here = np.flatnonzero(line.modes[:size])
+            carriers[here] += 1
+            carrier[here] = number
+            carriers[[slot for key in self.ghosts[number] if (slot := self._slot_told(key)) is not None]] += 1
+        told = self._told
+        return np.where((carriers == 1) & (told["line"] == carrier) & ~told["old"], told["ltp"], np.nan)
 
-    def told(self, key: InstrumentKey) -> float | None:
-        """The last price sent for it, if by the only connection that carries it, and not as an older one."""
-        lines, slot = self.carrying(key), self.market.slot(key)
-        if slot is None or slot >= self._told.size or len(lines) != 1 or key in self.ghosts[lines[0]]:
-            return None
-        told = self._told[slot]
-        return None if told["old"] or told["line"] != lines[0] else float(told["ltp"])
+    def _slot_told(self, key: InstrumentKey) -> int | None:
+        slot = self.market.slot(key)
+        return slot if slot is not None and slot < self._told.size else None
+
+    def slots(self, keys: Iterable[InstrumentKey]) -> Slots:
+        """Market slots of these keys, -1 for those of which nothing was ever told."""
+        found = (self._slot_told(key) for key in keys)
+        return np.array([-1 if slot is None else slot for slot in found], dtype=np.intp)
 
     def is_silent(self, key: InstrumentKey) -> bool:
         """Whether nothing is ever traded there."""

@@ -27,7 +27,6 @@ CHAINS = tuple(
     + [("CRUDEOIL", COMMODITY_EXPIRY)]
 )
 TOKENS = ("RELIANCE_EQ", "TCS_24FEB2026_FUT", "NIFTY_IDX", "SBIN_24FEB2026_800CE", "INFY_30MAR2026_1500PE")
-USERS = 4
 
 
 class User:
@@ -236,7 +235,7 @@ class Screen:
 
     def _some_topics(self) -> list[str]:
         symbol, expiry = self._rng.choice(CHAINS)
-        return [f"chain:{symbol}:{expiry}", f"watchlist:{self._rng.randint(1, USERS)}",
+        return [f"chain:{symbol}:{expiry}", f"watchlist:{self._rng.randint(1, self._stage.shape.users)}",
                 "quotes:NIFTY_IDX,RELIANCE_EQ,SBIN_EQ", "status"][self._rng.randrange(2) :]  # fmt: skip
 
     def _watch(self, topics: list[str]) -> None:

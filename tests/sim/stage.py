@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+import shutil
+import tempfile
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -54,12 +56,37 @@ OPERATOR_S = 45.0  # how long a person takes to bring a new token
 
 
 @dataclass(frozen=True, slots=True)
+class World:
+    """What is listed, as numbers of strikes where they differ from the tiny master's; the size of the board; and the
+    limits of the wire, some of them small enough to be reached."""
+
+    name: str
+    ladders: Mapping[str, int]
+    slots: int
+    limits: tuple[FeedLimits, ...]
+
+
+WIDE = World("wide", {}, 8_192, (FeedLimits(5, 5_000, 100), FeedLimits(5, 80, 20), FeedLimits(5, 250, 50)))
+SMALL = World(
+    "small",
+    {"RELIANCE": 34, "TCS": 9, "INFY": 9, "ONGC": 7, "SBIN": 12, "NIFTY": 15, "CRUDEOIL": 13},
+    1_024,
+    (FeedLimits(5, 5_000, 100), FeedLimits(5, 26, 10), FeedLimits(5, 55, 25)),
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """What one run is like."""
 
     seed: int
     epoch_s: float
     limits: FeedLimits
+    world: World = WIDE
+    users: int = 4
+    screens: int = 3
+    return_room: int = 500
+    return_after_s: float = 60.0
     rate: float = 0.25
     untraded: float = 0.1
     step_s: float = 0.25
@@ -99,19 +126,22 @@ class FlakyStore(MemoryStore):
 
 @dataclass(slots=True)
 class Props:
-    """What a run needs from the disk, made once: a master of thirteen chains and its universe."""
+    """What runs need from the disk, made once: masters of thirteen chains and their universe."""
 
     directory: Path
-    snapshot: Path = field(init=False)
     universe: Path = field(init=False)
 
     def __post_init__(self) -> None:
-        source = self.directory / "tiny.csv"
-        self.snapshot, self.universe = self.directory / "tiny.snapshot", self.directory / "universe.toml"
-        if not self.snapshot.exists():
-            write_tiny_master(source)
+        self.universe = self.directory / "universe.toml"
+        if not self.universe.exists():
+            for world in (WIDE, SMALL):
+                source = self.directory / f"{world.name}.csv"
+                write_tiny_master(source, world.ladders)
+                build_snapshot(source, self.snapshot(world))
             self.universe.write_text(UNIVERSE)
-            build_snapshot(source, self.snapshot)
+
+    def snapshot(self, world: World) -> Path:
+        return self.directory / f"{world.name}.snapshot"
 
 
 def calendar_for(shape: Shape) -> Calendar:
@@ -137,6 +167,7 @@ class Stage:
         self.is_frozen = False
         self.lives = 0
         self._props = props
+        self._data_dir = Path(tempfile.mkdtemp(dir=props.directory))  # kept over restarts, fresh for each run
         self._complain = complain
         self._tokens = 0
         self._main: asyncio.Task[None] | None = None
@@ -149,7 +180,7 @@ class Stage:
     def _make_server(self) -> SimulatorServer:
         shape = self.shape
         registry = InstrumentRegistry(lambda: self.clock.now().date())
-        registry.load(self._props.snapshot)
+        registry.load(self._props.snapshot(self.shape.world))
         config = ServerConfig(
             "exchange",
             80,
@@ -175,18 +206,21 @@ class Stage:
             dhan_access_token=f"token-{self._tokens}",
             dhan_feed_url="ws://exchange:80",
             bt_secret_key="a key for simulations only, not for use",
-            bt_data_dir=self._props.directory / f"data-{self.shape.seed}",
+            bt_data_dir=self._data_dir,
             bt_tier_b=self._props.universe,
             bt_native="0",
             bt_auth="off",
             bt_linger_s=10.0,
             bt_publish_interval_ms=self.shape.publish_ms,
             bt_http_429_delay_max_s=120.0,
+            bt_return_room=self.shape.return_room,
+            bt_return_after_s=self.shape.return_after_s,
         )
-        settings.bt_data_dir.mkdir(exist_ok=True)
-        given = Given(self.clock, self.calendar, self.store, self.rng, self.shape.limits, on_loop=True)
+        given = Given(
+            self.clock, self.calendar, self.store, self.rng, self.shape.limits, self.shape.world.slots, on_loop=True
+        )
         runtime = build(settings, given=given)
-        runtime.registry.load(self._props.snapshot)
+        runtime.registry.load(self._props.snapshot(self.shape.world))
         return runtime
 
     # -- the exchange
@@ -216,6 +250,7 @@ class Stage:
             await asyncio.wait([task])
         await self.server.stop()
         await self.store.stop()
+        shutil.rmtree(self._data_dir)
 
     # -- the service
 
