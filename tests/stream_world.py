@@ -199,7 +199,7 @@ class World:
         self.reader = StateReader(self.prices, self.books, self.books, self.calendar, self.clock)
         self.view = ChainView(self.listing, self.engine, self.prices, self.calendar)
         self.face = Face(self.prices, self.reader, self.clock)
-        self.desk = Desk(self.view, self.face, self.clock)
+        self.desk = Desk(self.view, self.face, self.clock, self.calendar)
         self.lists: dict[int, dict[str, Instrument]] = {}
         self.status: dict[str, object] = {"subscriptions": {"total_subscriptions": 0}}
         self.opener = Opener(

@@ -31,8 +31,9 @@ class ChainListing(Protocol):
 class ChainLegs:
     """The rows of a chain: ``ce[i]`` and ``pe[i]`` at ``strikes[i]``, None where a leg is not listed.
 
-    ``underlying`` is the instrument whose price is the spot, ``future`` the one that expires with the options.
-    ``expiry_ms`` is when trading in them ends, epoch ms UTC.
+    ``underlying`` is the instrument whose price is the spot, ``future`` the one that expires with the options,
+    ``shown_future`` that one or, where there is none, the nearest. ``expiry_ms`` is when trading in the options ends,
+    epoch ms UTC; ``lot_size`` is in units.
     """
 
     chain: ChainId
@@ -41,7 +42,9 @@ class ChainLegs:
     pe: tuple[Instrument | None, ...]
     underlying: Instrument | None
     future: Instrument | None
+    shown_future: Instrument | None
     expiry_ms: int
+    lot_size: int
 
     @property
     def instruments(self) -> tuple[Instrument, ...]:
@@ -106,14 +109,18 @@ class ChainView:
 
     def _legs(self, chain: ChainId, ladder: LadderLike, lo: int, hi: int, underlying: Instrument | None) -> ChainLegs:
         futures = self._listing.futures(chain.symbol, str(chain.exchange))
+        future = next((each for each in futures if each.expiry == chain.expiry), None)
+        ce, pe = (tuple(self._instrument(key) for key in side[lo:hi]) for side in (ladder.ce, ladder.pe))
         return ChainLegs(
             chain=chain,
             strikes=ladder.strikes[lo:hi],
-            ce=tuple(self._instrument(key) for key in ladder.ce[lo:hi]),
-            pe=tuple(self._instrument(key) for key in ladder.pe[lo:hi]),
+            ce=ce,
+            pe=pe,
             underlying=underlying,
-            future=next((each for each in futures if each.expiry == chain.expiry), None),
+            future=future,
+            shown_future=future or next(iter(futures), None),
             expiry_ms=self._expiry_ms(ladder),
+            lot_size=next(leg.lot_size for leg in (*ce, *pe) if leg is not None),
         )
 
     def forget(self, chain: ChainId) -> None:

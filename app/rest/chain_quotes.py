@@ -10,6 +10,7 @@ from app.market.instrument_master.registry import InstrumentRegistry
 from app.stream.desk import Desk
 from app.stream.face import Face
 from app.stream.frames import whole_rows
+from app.stream.strip import basis
 
 
 class DeskQuotes:
@@ -26,7 +27,10 @@ class DeskQuotes:
         """``rows`` of the window's legs; the underlying that the caller is told stands in the summary too."""
         chain = self._desk.acquire(window.chain)
         try:
-            told = {"underlying_ltp": underlying_ltp, "underlying_source": underlying_source}
+            told: dict[str, object] = {"underlying_ltp": underlying_ltp, "underlying_source": underlying_source}
+            future_ltp = chain.summary["future_ltp"]
+            assert future_ltp is None or isinstance(future_ltp, float)
+            told["basis"] = basis(future_ltp, underlying_ltp)
             return {
                 "rows": self._rows([each for key in window.keys if (each := self._registry.get(key))]),
                 "summary": {**chain.summary, **told},

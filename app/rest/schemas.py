@@ -195,6 +195,15 @@ class ChainSummary(Answer):
     atm_iv: float | None
     total_ce_oi: float | None
     total_pe_oi: float | None
+    future: str | None = Field(description="of the same expiry, else the nearest")
+    future_ltp: float | None
+    future_change_pct: float | None
+    future_buildup: Literal["long_buildup", "short_buildup", "short_covering", "long_unwinding"] | None
+    basis: float | None = Field(description="`future_ltp` less `underlying_ltp`")
+    lot_size: int
+    expiry_ms: int = Field(description="when trading in the options ends")
+    days_left: int = Field(description="calendar days; 0 on the day of expiry")
+    session: Literal["PRE_OPEN", "OPEN", "CLOSED"]
 
 
 class ChainWindow(Answer):

@@ -245,7 +245,7 @@ def _build_outbound(
     bus = _build_bus(settings)
     board = market.board
     face = Face(board, market.states, clock)
-    desk = ChainDesk(ChainView(market.registry, market.engine, board, calendar), face, clock)
+    desk = ChainDesk(ChainView(market.registry, market.engine, board, calendar), face, clock, calendar)
     teller = StatusTeller(market.subscriptions, market.ws_manager, market.states, board, clock, market.fill)
     opener = Opener(
         market.registry,

@@ -8,16 +8,18 @@ from typing import Protocol
 
 import numpy as np
 
-from app.analytics.chain import DEFAULT_RATE, ChainInput, ChainResult, Side, analyse
+from app.analytics.chain import DEFAULT_RATE, ChainInput, Side, Summary, analyse
 from app.core.errors import TerminalError
 from app.core.instruments import Instrument
+from app.core.sessions import Calendar
 from app.market.atm_engine import ChainId
 from app.market.chain_view import ChainLegs
 from app.market.states import InstrumentState
 from app.ports.clock import Clock
 from app.stream.face import Face, Rows
 from app.stream.fields import FIELD_INDEX
-from app.stream.frames import Floats
+from app.stream.frames import Doc, Floats
+from app.stream.strip import DriverQuote, Timing, summary_doc
 
 _SIDE_FIELDS = [FIELD_INDEX[name] for name in ("ltp", "bid", "ask", "oi", "volume")]
 CHAINS_A_STEP = 4  # worked out together: about 2 ms
@@ -45,21 +47,23 @@ class OpenChain:
     pe: Rows
     spot: int  # -1 where there is none
     future: int
+    shown_future: int
     strikes: Floats
     uses: int = 0
     generation: int = 0
     seen_round: int = -1
-    summary: dict[str, object] = field(default_factory=dict)
+    summary: Doc = field(default_factory=dict)
     coverage: dict[str, object] = field(default_factory=dict)
 
 
 class Desk:
     """OWNS the chains in use, counted by their users."""
 
-    def __init__(self, chains: Chains, face: Face, clock: Clock, rate: float = DEFAULT_RATE) -> None:
+    def __init__(self, chains: Chains, face: Face, clock: Clock, calendar: Calendar, rate: float = DEFAULT_RATE) -> None:
         self._chains = chains
         self._face = face
         self._clock = clock
+        self._calendar = calendar
         self._rate = rate
         self._open: dict[ChainId, OpenChain] = {}
         self._revision: object = None
@@ -108,13 +112,13 @@ class Desk:
             return
         anew = self._lay_out(legs)
         self._face.release(held.held)
-        for name in ("legs", "held", "ce", "pe", "spot", "future", "strikes"):
+        for name in ("legs", "held", "ce", "pe", "spot", "future", "shown_future", "strikes"):
             setattr(held, name, getattr(anew, name))
         held.generation += 1
         held.seen_round = -1
 
     def _lay_out(self, legs: ChainLegs) -> OpenChain:
-        drivers = [each for each in (legs.underlying, legs.future) if each is not None]
+        drivers = [each for each in (legs.underlying, legs.future, legs.shown_future) if each is not None]
         instruments = list(dict.fromkeys((*legs.instruments, *drivers)))
         rows = self._face.acquire(instruments)
         row_of = dict(zip((each.key for each in instruments), rows.tolist(), strict=True))
@@ -129,6 +133,7 @@ class Desk:
             pe=find(legs.pe),
             spot=int(find([legs.underlying])[0]),
             future=int(find([legs.future])[0]),
+            shown_future=int(find([legs.shown_future])[0]),
             strikes=np.array(legs.strikes, dtype=np.float64),
         )
 
@@ -138,7 +143,7 @@ class Desk:
             self._face.put_greeks(chain.ce, result.calls)
             self._face.put_greeks(chain.pe, result.puts)
             chain.seen_round = self._face.round
-            chain.summary = self._summary(chain, result)
+            chain.summary = self._summary(chain, result.summary)
             chain.coverage = self._coverage(chain)
 
     def _input(self, chain: OpenChain) -> ChainInput:
@@ -152,25 +157,24 @@ class Desk:
             expiry_ms=chain.legs.expiry_ms,
         )
 
-    def _summary(self, chain: OpenChain, result: ChainResult) -> dict[str, object]:
-        spot = self._face.cell(chain.spot, "ltp")
-        is_known = spot > 0.0
-        state = self._face.cell(chain.spot, "state")
-        told = result.summary
-        return {
-            "underlying_ltp": spot if is_known else None,
-            "underlying_source": ("live" if state in _TRUSTED else "last") if is_known else None,
-            "underlying": chain.legs.underlying.token if chain.legs.underlying else None,
-            "atm_strike": told.atm_strike,
-            "pcr": told.pcr,
-            "pcr_volume": told.pcr_volume,
-            "max_pain": told.max_pain,
-            "straddle": told.straddle,
-            "atm_iv": told.atm_iv,
-            "total_ce_oi": told.total_ce_oi,
-            "total_pe_oi": told.total_pe_oi,
-            "forward": told.forward,
-        }
+    def _summary(self, chain: OpenChain, told: Summary) -> Doc:
+        return summary_doc(
+            chain.legs,
+            told,
+            self._quote(chain.spot),
+            is_live=self._face.cell(chain.spot, "state") in _TRUSTED,
+            future=self._quote(chain.shown_future),
+            timing=self._timing(chain.legs),
+        )
+
+    def _quote(self, row: int) -> DriverQuote:
+        return DriverQuote(*(self._face.cell(row, name) for name in DriverQuote._fields))
+
+    def _timing(self, legs: ChainLegs) -> Timing:
+        now = self._clock.now()
+        today = now.astimezone(self._calendar.zone).date()
+        segment = legs.instruments[0].key.segment
+        return Timing(self._calendar.phase(segment, now), max(0, (legs.chain.expiry - today).days))
 
     def _coverage(self, chain: OpenChain) -> dict[str, object]:
         rows = np.concatenate((chain.ce, chain.pe))

@@ -180,6 +180,7 @@ async def test_quotes_are_the_streams_rows(world: World, client: httpx.AsyncClie
     assert set(schemas.LiveRow.model_fields) <= row.keys()
     assert chain["coverage"]["live"] == 50
     assert chain["coverage"]["missing"] == 0
+    schemas.ChainSummary.model_validate(chain["summary"])
     assert chain["summary"]["underlying_source"] == "live"
     assert len(chain["rows"]) == 50
 

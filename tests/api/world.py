@@ -200,7 +200,7 @@ async def running_world(
     control = Control(tier_b, watchlists, subscriptions, pool, journal, clock)
     states = StateReader(board, pool, subscriptions, calendar, clock)
     face = Face(board, states, clock)
-    desk = ChainDesk(ChainView(registry, atm, board, calendar), face, clock)
+    desk = ChainDesk(ChainView(registry, atm, board, calendar), face, clock, calendar)
     status = StatusTeller(subscriptions, pool, states, board, clock, FillGauge(subscriptions, clock))
     opener = Opener(registry, atm, board, face, desk, watchlist=lambda user_id, name: {}, status=status.status)
     hub = Hub(MemoryBus(), clock, opener.check)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from datetime import date
 
 import pytest
 
@@ -114,6 +116,32 @@ async def test_chain_shows_every_leg_of_its_window_and_what_it_says_as_a_whole(w
     assert data["instruments"]["NIFTY_26FEB2026_25000CE"]["strike"] == 25_000
 
 
+async def test_summary_tells_the_future_and_when_trading_ends(world: World) -> None:
+    reader = quoted(world).join()
+    reader.watch(CHAIN)
+    (first,) = reader.read()
+    summary = first["data"]["summary"]
+    assert (summary["future"], summary["future_ltp"], summary["basis"]) == (FUTURE.token, None, None)
+    assert (summary["lot_size"], summary["days_left"], summary["session"]) == (75, 1, "OPEN")
+    assert summary["expiry_ms"] > world.clock.now_ms()
+    world.tick(FUTURE, 25_061.4, oi=900, close=25_000.0)
+    world.round()
+    summary = reader.read()[-1]["data"]["summary"]
+    assert (summary["future_ltp"], summary["basis"]) == (25_061.4, pytest.approx(41.05))
+    assert summary["future_change_pct"] == pytest.approx(0.25, abs=0.01)
+    assert "future_buildup" not in summary, "no earlier open interest is known: nothing is said"
+
+
+async def test_a_chain_without_a_future_of_its_expiry_shows_the_nearest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = replace(FUTURE, token="NIFTY_30MAR2026_FUT", expiry=date(2026, 3, 30))
+    monkeypatch.setattr(world.listing, "futures", lambda symbol, exchange=None: [later])
+    legs = world.view.legs(NIFTY_CHAIN)
+    assert legs.future is None, "the forward of the options is not measured against another expiry's future"
+    assert legs.shown_future == later
+
+
 async def test_showing_subscribes_nothing(world: World) -> None:
     before = len(world.prices)
     world.join().watch(CHAIN, "quotes:RELIANCE_EQ,NIFTY_IDX", "depth:RELIANCE_EQ")
@@ -127,7 +155,9 @@ async def test_spot_unknown_shows_the_whole_ladder_and_no_guess(world: World) ->
     (first,) = reader.read()
     assert len(first["data"]["rows"]) == 401  # 201 strikes, one put not listed
     assert first["data"]["coverage"]["missing"] == 1
-    assert set(first["data"]["summary"].values()) == {None, "NIFTY_IDX"}
+    known = {name: value for name, value in first["data"]["summary"].items() if value is not None}
+    listed = {"underlying", "future", "lot_size", "expiry_ms", "days_left", "session"}
+    assert known.keys() == listed, "only what the master and the calendar tell"
 
 
 async def test_coverage_tells_never_traded_and_stale(world: World) -> None:

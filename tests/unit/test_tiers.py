@@ -44,7 +44,8 @@ def counted(day: date) -> int:
         legs += 2 * rule.strikes * len(chosen)
     wanted = {rule.symbol for rule in DEFAULT.futures}
     futures = sum(len(commodity_futures(spec, day)) for spec in COMMODITIES if spec.symbol in wanted)
-    return legs + futures + len(INDICES) + len(stocks())
+    near_futures = sum(spec.symbol in wanted for spec in INDICES)
+    return legs + futures + near_futures + len(INDICES) + len(stocks())
 
 
 def test_the_total_is_in_its_band_on_800_dates() -> None:
@@ -180,7 +181,10 @@ def test_all_means_all(small: InstrumentRegistry) -> None:
 def test_reads_the_default_file() -> None:
     assert DEFAULT.fo_stocks
     assert ChainRule("NIFTY", weekly=8, quarterly=4) in DEFAULT.chains
-    assert [rule.symbol for rule in DEFAULT.futures] == ["GOLD", "SILVER", "CRUDEOIL", "NATURALGAS", "COPPER"]
+    of_indices = {rule.symbol for rule in DEFAULT.futures if rule.expiries == 1}
+    assert of_indices == {"NIFTY", "BANKNIFTY", "SENSEX", "FINNIFTY", "MIDCPNIFTY", "BANKEX"}
+    rest = [rule.symbol for rule in DEFAULT.futures if rule.symbol not in of_indices]
+    assert rest == ["GOLD", "SILVER", "CRUDEOIL", "NATURALGAS", "COPPER"]
     assert parse_universe("") == Universe()
     assert parse_universe('[[future]]\nsymbol = "GOLD"\nexpiries = 2').futures == (FutureRule("GOLD", 2),)
 

@@ -18,9 +18,15 @@ export interface Summary {
   total_pe_oi: number | null;
   /** What put-call parity says of the price at expiry. */
   forward?: number | null;
+  /** Token of the future of the same expiry, else of the nearest. */
+  future?: string | null;
   future_ltp?: number | null;
+  future_change_pct?: number | null;
   future_buildup?: string | null;
+  basis?: number | null;
   lot_size?: number | null;
+  expiry_ms?: number | null;
+  days_left?: number | null;
   /** Of the options' segment: PRE_OPEN, OPEN or CLOSED. */
   session?: string | null;
 }
