@@ -116,12 +116,19 @@ def _section(method: str, path: str, operation: Mapping[str, Any], schemas: Mapp
         lines.append(f"{description}\n")
     lines.extend(_parameters(operation, schemas))
     lines.append(f"```bash\n{_curl(method, path, operation)}\n```\n")
-    example = operation["responses"]["200"]["content"]["application/json"].get("example")
-    lines.append(f"```json\n{json.dumps(example, indent=2, ensure_ascii=False)}\n```\n")
+    lines.append(_answer(operation["responses"]["200"]["content"]))
     errors = [answer["description"] for status, answer in operation["responses"].items() if status != "200"]
     if errors:
         lines.append("Errors: " + ", ".join(f"`{code}`" for text in errors for code in text.split(", ")) + ".\n")
     return "\n".join(lines)
+
+
+def _answer(content: Mapping[str, Any]) -> str:
+    if "application/json" not in content:
+        ((kind, told),) = content.items()
+        return f"```{kind.rpartition('/')[2]}\n{told['example'].replace(chr(13), '').rstrip()}\n```\n"
+    example = content["application/json"].get("example")
+    return f"```json\n{json.dumps(example, indent=2, ensure_ascii=False)}\n```\n"
 
 
 def _parameters(operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[str]:

@@ -75,7 +75,8 @@ def unpack_call(message: bytes) -> Call:
         call_id, at_ms = int(head["id"]), int(head["at_ms"])
     except (struct.error, KeyError, TypeError, AttributeError) as bad:
         raise ValueError(f"not a call: {bad}") from bad
-    scope |= {"asgi": {"version": "3.0", "spec_version": "2.3"}, "root_path": ""}
+    # 2.4: there is no client to listen to while an answer is streamed.
+    scope |= {"asgi": {"version": "3.0", "spec_version": "2.4"}, "root_path": ""}
     return Call(call_id, str(head["gateway"]), at_ms, scope, message[start:])
 
 

@@ -167,6 +167,10 @@ LOG: dict[str, Any] = {
         {"id": 17, "action": "SUBSCRIBE", "instrument_token": _CE, "reason": "added by user 1", "timestamp": _WHEN}
     ],
 }
+EXPORT = (
+    "token,symbol,expiry,strike,option_type,tier,state,ws_id,owners,subscribed_at\r\n"
+    f"{_CE},RELIANCE,26FEB2026,2640.0,CE,TIER_A,LIVE,3,1,{_WHEN}\r\n"
+)
 DETAIL: dict[str, Any] = {
     "token": _CE,
     "details": {

@@ -29,7 +29,7 @@ from app.core.errors import (
     TerminalError,
     Unauthenticated,
 )
-from app.rest.answers import PROBLEM_MEDIA_TYPE, PROBLEM_TYPE_PREFIX, title_of
+from app.rest.answers import PROBLEM_MEDIA_TYPE, PROBLEM_TYPE_PREFIX, JsonAnswer, title_of
 from app.rest.auth import Principal
 from app.rest.schemas import Problem
 
@@ -100,6 +100,7 @@ class Operation:
     request: Mapping[str, object] | None = None
     query: str = ""  # an example's path and query, without the prefix
     is_users: bool = False
+    answer_class: type[Response] = JsonAnswer
 
     @property
     def needs_caller(self) -> bool:
@@ -118,6 +119,7 @@ def add_operations(router: APIRouter, tag: str, operations: Sequence[Operation])
             operation.endpoint,
             methods=[operation.method],
             response_model=operation.model,
+            response_class=operation.answer_class,
             name=operation.endpoint.__name__,
             operation_id=operation.endpoint.__name__,
             summary=operation.summary,
@@ -136,7 +138,7 @@ async def _post_only() -> Response:
 
 def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
     described: dict[int | str, dict[str, Any]] = {
-        200: {"description": "Done", "content": {"application/json": {"example": operation.answer}}}
+        200: {"description": "Done", "content": {operation.answer_class.media_type: {"example": operation.answer}}}
     }
     of_caller = (Unauthenticated, Forbidden) if operation.needs_caller else ()
     for error in (*operation.errors, InvalidRequest, *of_caller):
@@ -182,7 +184,8 @@ def _extra(operation: Operation) -> dict[str, Any]:
 
 def install_openapi(app: FastAPI, version: str, operations: Sequence[Operation]) -> None:
     """Serve one OpenAPI document, with the problem schema and the sign-in."""
-    answers = {operation.endpoint.__name__: operation.answer for operation in operations}
+    told = (operation for operation in operations if operation.answer_class is JsonAnswer)
+    answers = {operation.endpoint.__name__: operation.answer for operation in told}
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +19,7 @@ from app.core.instruments import Instrument
 from app.ports.store import AuditAction, AuditFilter, AuditRow
 from app.rest import examples, limits, schemas
 from app.rest.answers import JsonAnswer, encode, join_objects
+from app.rest.csv_answers import CsvAnswer, csv_answer
 from app.rest.cursors import read_number_cursor, write_cursor
 from app.rest.operations import Operation
 from app.rest.services import Services
@@ -44,6 +45,11 @@ Since = Annotated[
 ]
 
 
+EXPORTED = (
+    "token", "symbol", "expiry", "strike", "option_type", "tier", "state", "ws_id", "owners", "subscribed_at",
+)  # fmt: skip
+
+
 class SubscriptionRoutes:
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -66,6 +72,11 @@ class SubscriptionRoutes:
                 query="/subscriptions/log?action=SUBSCRIBE&limit=1",
             ),
             Operation(
+                0, get, "/subscriptions/export.csv", self.export_subscriptions, None,
+                "Every subscribed instrument as CSV", examples.EXPORT, (InstrumentUnknown,),
+                query="/subscriptions/export.csv?tier=TIER_A&symbol=RELIANCE", is_users=True, answer_class=CsvAnswer,
+            ),
+            Operation(
                 9, get, "/subscriptions/{token}", self.subscription, schemas.SubscriptionDetail,
                 "One instrument, and why it shows what it shows", examples.DETAIL,
                 (InstrumentUnknown, ExpiryUnknown, StoreUnavailable),
@@ -84,9 +95,8 @@ class SubscriptionRoutes:
         cursor: Cursor = None,
     ) -> Response:
         """In the order in which they were wished. Without `limit` all of them; with it, `next` leads on."""
-        name = None if symbol is None else self._services.registry.resolve_symbol(symbol)
         after = 0 if cursor is None else read_number_cursor("active", cursor)
-        wanted = self._services.subscriptions.listed(tier, name)
+        wanted = self._listed(tier, symbol)
         page = wanted[bisect_right(wanted, after, key=attrgetter("number")) :]
         head: dict[str, object] = {"tier": tier, "count": len(page)}
         if limit is not None:
@@ -96,16 +106,30 @@ class SubscriptionRoutes:
             head |= {"count": len(page), "total": len(wanted), "next": following}
         return JsonAnswer(join_objects(head, "subscriptions", await self._rows(page)))
 
+    async def export_subscriptions(self, tier: TierName = None, symbol: SymbolQuery = None) -> Response:
+        """Sent as it is written; states are those of the moment at which a line was written."""
+        return csv_answer("subscriptions.csv", EXPORTED, self._lines(self._listed(tier, symbol)))
+
+    async def _lines(self, wishes: Sequence[Wish]) -> AsyncIterator[list[list[object]]]:
+        async for rows in self._runs(wishes):
+            yield [[row[name] for name in EXPORTED] for row in rows]
+
+    def _listed(self, tier: Tier | None, symbol: str | None) -> Sequence[Wish]:
+        name = None if symbol is None else self._services.registry.resolve_symbol(symbol)
+        return self._services.subscriptions.listed(tier, name)
+
     async def _rows(self, wishes: Sequence[Wish]) -> list[bytes]:
-        """Encoded rows, a run of them at a time: 25,000 take long enough to hold up ticks."""
-        subscriptions, runs = self._services.subscriptions, []
+        """Encoded rows."""
+        return [encode(rows)[1:-1] async for rows in self._runs(wishes)]
+
+    async def _runs(self, wishes: Sequence[Wish]) -> AsyncIterator[list[dict[str, object]]]:
+        """Rows, a run of them at a time: 25,000 take long enough to hold up ticks."""
         for start in range(0, len(wishes), limits.ROWS_PER_SLICE):
             part = wishes[start : start + limits.ROWS_PER_SLICE]
             states = self._services.states.names([wish.instrument for wish in part])
-            rows = [{**row, "state": state} for row, state in zip(subscriptions.records(part), states, strict=True)]
-            runs.append(encode(rows)[1:-1])
+            records = self._services.subscriptions.records(part)
+            yield [{**row, "state": state} for row, state in zip(records, states, strict=True)]
             await asyncio.sleep(0)
-        return runs
 
     async def subscription_log(
         self,

@@ -59,7 +59,9 @@ class OpenChain:
 class Desk:
     """OWNS the chains in use, counted by their users."""
 
-    def __init__(self, chains: Chains, face: Face, clock: Clock, calendar: Calendar, rate: float = DEFAULT_RATE) -> None:
+    def __init__(
+        self, chains: Chains, face: Face, clock: Clock, calendar: Calendar, rate: float = DEFAULT_RATE
+    ) -> None:
         self._chains = chains
         self._face = face
         self._clock = clock

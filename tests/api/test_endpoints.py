@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from datetime import datetime
 from typing import Any
 
@@ -183,6 +185,25 @@ async def test_quotes_are_the_streams_rows(world: World, client: httpx.AsyncClie
     schemas.ChainSummary.model_validate(chain["summary"])
     assert chain["summary"]["underlying_source"] == "live"
     assert len(chain["rows"]) == 50
+
+
+async def test_export_has_every_subscription_on_a_line(world: World, client: httpx.AsyncClient) -> None:
+    await add(client)
+    await world.settle()
+    answer = await client.get("/api/v2/subscriptions/export.csv", params={"symbol": "reliance", "tier": "TIER_A"})
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"] == 'attachment; filename="subscriptions.csv"'
+    lines = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    active = await get(client, "/subscriptions/active", symbol="RELIANCE", tier="TIER_A")
+    assert [line["token"] for line in lines] == [row["token"] for row in active["subscriptions"]]
+    assert len(lines) == 50
+    legs = {line["token"]: line for line in lines}
+    leg = legs["RELIANCE_26FEB2026_2640CE"]
+    assert (leg["strike"], leg["option_type"], leg["state"], leg["owners"]) == ("2640.0", "CE", "LIVE", "1")
+    whole = (await client.get("/api/v2/subscriptions/export.csv")).text
+    assert whole.count("\r\n") == 1 + (await get(client, "/subscriptions/active"))["count"]
+    unknown = await client.get("/api/v2/subscriptions/export.csv", params={"symbol": "NOSUCHNAME"})
+    assert unknown.json()["code"] == "INSTRUMENT_UNKNOWN"
 
 
 async def test_quotes_of_an_unsubscribed_chain_are_unknown_not_invented(client: httpx.AsyncClient) -> None:
