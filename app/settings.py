@@ -101,6 +101,8 @@ class Settings(BaseSettings):
     bt_ask_again_max_s: float = Field(default=1800.0, ge=5, le=86_400)
     bt_publish_interval_ms: int = Field(default=100, ge=20, le=1000)
     bt_stalled_client_s: float = Field(default=30.0, gt=0, le=600)
+    bt_requests_at_once: int = Field(default=512, ge=1, le=10_000)
+    bt_requests_a_second: float = Field(default=50.0, ge=1, le=10_000)
     bt_lists_max: int = Field(default=50, ge=1, le=1_000)
     bt_list_entries_max: int = Field(default=1_000, ge=1, le=25_000)
     bt_return_room: int = Field(default=500, ge=1, le=25_000)

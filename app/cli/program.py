@@ -93,6 +93,8 @@ def serve(
     """Start the service."""
     import uvicorn
 
+    from app.rest.listener import PatientHttp
+
     for name, value in (("BT_HOST", host), ("BT_PORT", port)):
         if value is not None:
             os.environ[name] = str(value)  # the application reads its settings itself, also in a reloader's child
@@ -102,6 +104,7 @@ def serve(
         "app.main:app",
         host=settings.bt_host,
         port=settings.bt_port,
+        http=PatientHttp,
         reload=reload,
         log_level="warning",
         access_log=False,

@@ -88,6 +88,14 @@ class RateLimited(TerminalError):
     retriable = True
 
 
+class Overloaded(TerminalError):
+    """More at once than the service takes; ``retry_after_s``."""
+
+    code = "OVERLOADED"
+    http_status = 503
+    retriable = True
+
+
 class InvalidRequest(TerminalError):
     """A payload that parses but cannot be meant."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from app.core.errors import FeedAway, RateLimited, StoreUnavailable, TerminalError, Unauthenticated
+from app.core.errors import FeedAway, Overloaded, RateLimited, StoreUnavailable, TerminalError, Unauthenticated
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 PROBLEM_TYPE_PREFIX = "urn:broking-terminal:problem:"
@@ -75,7 +75,7 @@ def problem_of(error: TerminalError, instance: str) -> Response:
 def _headers_of(error: TerminalError) -> dict[str, str]:
     if isinstance(error, Unauthenticated):
         return {"WWW-Authenticate": "Bearer"}
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimited | Overloaded):
         return {"Retry-After": str(error.extra.get("retry_after_s", 60))}
     if isinstance(error, StoreUnavailable | FeedAway):
         return {"Retry-After": "5"}

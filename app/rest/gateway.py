@@ -32,7 +32,7 @@ class Gateway:
     def __init__(self, link: FeedLink, own: ASGIApp) -> None:
         self._link = link
         self._own = own
-        self._forward = BodyLimit(self._ask, bytes_max=limits.BODY_BYTES_MAX)
+        self._forward = BodyLimit(self._ask, bytes_max=limits.BODY_BYTES_MAX, seconds_max=limits.BODY_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         forwarded = scope["type"] == "http" and scope["path"].startswith(_FORWARDED)

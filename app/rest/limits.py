@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 BODY_BYTES_MAX = 64 * 1024
+BODY_S = 20.0  # a body that is not here by then is 408
+HEAD_S = 10.0  # the head of a request that is not here by then ends its connection
+ANSWER_TAKEN_S = 30.0  # so does an answer that nobody takes
+CONNECTIONS_MAX = 5_000  # HTTP and WebSocket together
+CONNECTIONS_PER_ADDRESS_MAX = 500  # an office behind one address; loopback is not counted
+REQUESTS_AT_ONCE = 512
+REQUEST_WAITS_S = 10.0  # for its turn; after that it is refused
+BUSY_RETRY_S = 2
+STREAMS_PER_USER_MAX = 50
+REQUESTS_A_SECOND = 50.0  # of one signed-in user
+REQUESTS_SAVED_S = 10.0  # so many seconds' worth may be asked at once by who was silent
+CALLERS_MAX = 10_000
 USER_ID_MAX = 2**31 - 1  # users.id is a 32-bit integer in PostgreSQL
 SYMBOL_CHARS_MAX = 64
 TOKEN_CHARS_MAX = 96

@@ -18,6 +18,7 @@ from app.rest.health import HealthRoutes
 from app.rest.idempotency import IdempotentWrites
 from app.rest.instrument_routes import InstrumentRoutes
 from app.rest.list_routes import ListRoutes
+from app.rest.load import FairShare, Turnstile
 from app.rest.metrics import MetricsRoute
 from app.rest.middleware import BodyLimit, Gate, SecurityHeaders
 from app.rest.operations import API, Operation, add_operations, install_openapi
@@ -84,8 +85,10 @@ def middleware_of(services: Services) -> list[Middleware]:
     """What surrounds every request, outermost first."""
     return [
         Middleware(SecurityHeaders),
-        Middleware(BodyLimit, bytes_max=limits.BODY_BYTES_MAX),
+        Middleware(BodyLimit, bytes_max=limits.BODY_BYTES_MAX, seconds_max=limits.BODY_S),
+        Middleware(Turnstile, clock=services.clock, at_once=services.load.requests_at_once),
         Middleware(Gate, authenticator=services.authenticator),
+        Middleware(FairShare, clock=services.clock, a_second=services.load.requests_a_second),
         Middleware(IdempotentWrites, clock=services.clock),
     ]
 

@@ -1,10 +1,13 @@
 """Pure ASGI layers around every HTTP request: answer headers, size of the body, who is calling.
 
-Outermost first: :class:`SecurityHeaders`, :class:`BodyLimit`, :class:`Gate`. WebSockets pass untouched: the stream asks
-the authenticator itself, since a browser can only show its token in a message.
+Outermost first: :class:`SecurityHeaders`, :class:`BodyLimit`, ``load.Turnstile``, :class:`Gate`, ``load.FairShare``.
+WebSockets pass untouched: the stream asks the authenticator itself, since a browser can only show its token in a
+message.
 """
 
 from __future__ import annotations
+
+import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -55,23 +58,31 @@ class SecurityHeaders:
 
 
 class BodyLimit:
-    """Reads the body before the application does, and answers 413 when it is larger than ``bytes_max``."""
+    """Reads the body before the application does: 413 for more than ``bytes_max``, 408 for one that takes too long."""
 
-    def __init__(self, app: ASGIApp, bytes_max: int) -> None:
+    def __init__(self, app: ASGIApp, bytes_max: int, seconds_max: float) -> None:
         self._app = app
         self._bytes_max = bytes_max
+        self._seconds_max = seconds_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in READING:
             await self._app(scope, receive, send)
             return
-        body = None if _declared(scope) > self._bytes_max else await self._read(receive)
+        try:
+            async with asyncio.timeout(self._seconds_max):
+                body = None if _declared(scope) > self._bytes_max else await self._read(receive)
+        except TimeoutError:
+            await self._refuse(408, "BODY_TOO_SLOW", f"here within {self._seconds_max:g} s", scope, receive, send)
+            return
         if body is None:
-            detail = f"a body may have at most {self._bytes_max} bytes"
-            answer = problem(413, "PAYLOAD_TOO_LARGE", detail, scope["path"], headers={"Connection": "close"})
-            await answer(scope, receive, send)
+            await self._refuse(413, "PAYLOAD_TOO_LARGE", f"of {self._bytes_max} bytes at most", scope, receive, send)
             return
         await self._app(scope, replay_body(body, receive), send)
+
+    async def _refuse(self, status: int, code: str, what: str, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = problem(status, code, f"a body has to be {what}", scope["path"], headers={"Connection": "close"})
+        await answer(scope, receive, send)
 
     async def _read(self, receive: Receive) -> bytes | None:
         body = bytearray()

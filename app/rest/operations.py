@@ -23,6 +23,7 @@ from app.core.errors import (
     ListLimit,
     ListUnknown,
     NotInWatchlist,
+    Overloaded,
     RateLimited,
     SpotUnknown,
     StoreUnavailable,
@@ -50,6 +51,7 @@ PROBLEM_DETAILS: Mapping[ErrorClass, tuple[str, Mapping[str, object]]] = {
     Unauthenticated: ("this needs a bearer token; POST /api/v2/auth/token gives one", {}),
     Forbidden: ("user 7 may not act for user 8", {}),
     RateLimited: ("too many failed sign-ins; try again in 280 s", {"retry_after_s": 280}),
+    Overloaded: ("512 requests are being answered, no more at once", {"retry_after_s": 2}),
     StoreUnavailable: ("the database cannot be reached", {}),
     InvalidRequest: (
         "user_id: Input should be greater than or equal to 1",
@@ -140,8 +142,8 @@ def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
     described: dict[int | str, dict[str, Any]] = {
         200: {"description": "Done", "content": {operation.answer_class.media_type: {"example": operation.answer}}}
     }
-    of_caller = (Unauthenticated, Forbidden) if operation.needs_caller else ()
-    for error in (*operation.errors, InvalidRequest, *of_caller):
+    of_caller = (Unauthenticated, Forbidden, RateLimited) if operation.needs_caller else ()
+    for error in dict.fromkeys((*operation.errors, InvalidRequest, *of_caller, Overloaded)):
         entry = described.setdefault(error.http_status, _problem_answer())
         examples = entry["content"][PROBLEM_MEDIA_TYPE]["examples"]
         examples[error.code] = {"value": problem_example(error, operation)}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from app.core.sessions import Calendar
 from app.ports.clock import Clock
 from app.ports.store import Store
+from app.rest import limits
 from app.rest.auth import Authenticator
 from app.rest.pages import WEB_DIR
 from app.rest.status import StatusTeller
@@ -51,6 +52,14 @@ class Gauges:
     loop_lag_max_waited_ms: float = 0.0
     loop_lag_own_max_ms: float = 0.0
     gc_pause_max_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLimits:
+    """How many requests are answered at once, and how many a second of one signed-in user."""
+
+    requests_at_once: int = limits.REQUESTS_AT_ONCE
+    requests_a_second: float = limits.REQUESTS_A_SECOND
 
 
 class ChainQuotes(Protocol):
@@ -96,6 +105,7 @@ class Services:
     bars: BarBook
     registry_admin: Callable[[], Mapping[str, object]]
     readiness: Callable[[], Readiness]
+    load: LoadLimits = LoadLimits()
     connections: int = 5
     gauges: Callable[[], Gauges] = Gauges
     concerns: Callable[[], Sequence[str]] = tuple

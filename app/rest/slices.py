@@ -17,8 +17,9 @@ WAKES_A_TURN = 16  # what a task does once it is woken is not in the slice
 class Slices:
     """OWNS the calls put off. Each turn of the loop has some milliseconds of them and wakes a few tasks at the most."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, wakes_a_turn: int = WAKES_A_TURN) -> None:
         self._clock = clock
+        self._wakes_a_turn = wakes_a_turn
         self._calls: deque[Callable[[], object]] = deque()
         self._is_planned = False
         self._woken = 0
@@ -60,7 +61,7 @@ class Slices:
         self._woken = 0
         until_s = self._clock.monotonic() + SLICE_S
         try:
-            while self._calls and self._woken < WAKES_A_TURN:
+            while self._calls and self._woken < self._wakes_a_turn:
                 self._calls.popleft()()
                 if self._clock.monotonic() >= until_s:
                     break

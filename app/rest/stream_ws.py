@@ -18,11 +18,13 @@ import structlog
 
 from app.core.errors import FeedAway, RateLimited, StoreUnavailable, TerminalError, Unauthenticated
 from app.ports.clock import Clock
+from app.rest import limits
 from app.rest.auth import Principal
 from app.rest.slices import Slices
 from app.rest.stream_line import Line, Send, cap_buffers, outgoing, transport_of
+from app.rest.throttle import Allowance
 from app.stream.frames import problem, text
-from app.stream.hub import Client, Hub
+from app.stream.hub import Client, Hub, TooManyClients
 from app.stream.topics import Format
 
 BINARY_PROTOCOL = "bt.binary.v1"
@@ -229,15 +231,20 @@ class StreamEndpoint:
 
     def _admit(self, visit: _Visit, caller: Principal) -> None:
         """Serve the connection as this caller, until the token ends; a newer token prolongs it."""
+        if caller.has_token and self._streams_of(caller, visit) >= limits.STREAMS_PER_USER_MAX:
+            raise TooManyClients(f"a user has at most {limits.STREAMS_PER_USER_MAX} streams open")
         visit.caller = caller
         self._hub.become(visit.client, caller.user_id, caller.is_admin)
         if caller.expires_ms is not None:
             self._visits.add(visit)
             visit.end_in(max(0.0, (caller.expires_ms - self._clock.now_ms()) / 1000.0))
 
+    def _streams_of(self, caller: Principal, new: _Visit) -> int:
+        return sum(each.caller.user_id == caller.user_id for each in self._visits if each is not new)
+
     async def _read(self, visit: _Visit, receive: Receive) -> None:
         """Obey until the client has gone, or is wrong too often."""
-        allowance = _Allowance(self._clock, self._settings.ops_a_second, self._settings.ops_burst)
+        allowance = Allowance(self._clock, self._settings.ops_a_second, self._settings.ops_burst)
         refusals = 0
         while refusals < self._settings.refusals_max:
             event = await _next(receive)
@@ -245,7 +252,8 @@ class StreamEndpoint:
                 await self._slices.turn()  # to leave is some work, and all may leave at once
                 return
             try:
-                allowance.spend()
+                if allowance.spend() > 0:
+                    raise RateLimited(f"at most {self._settings.ops_a_second:g} messages a second")
                 await self._obey(visit, _parse(event, self._settings))
                 refusals = 0
             except TerminalError as refused:
@@ -347,29 +355,6 @@ class _StallWatch:
                 self.serving.cancel()
             return
         self.start()
-
-
-@dataclass(slots=True)
-class _Allowance:
-    """A bucket of operations that refills with time."""
-
-    clock: Clock
-    rate: float
-    burst: float
-    left: float = field(init=False)
-    at_s: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.left, self.at_s = self.burst, self.clock.monotonic()
-
-    def spend(self) -> None:
-        """Raises ``RateLimited`` when the bucket is empty."""
-        now_s = self.clock.monotonic()
-        self.left = min(self.burst, self.left + (now_s - self.at_s) * self.rate)
-        self.at_s = now_s
-        if self.left < 1.0:
-            raise RateLimited(f"at most {self.rate:g} messages a second")
-        self.left -= 1.0
 
 
 async def _lose(far: FarSide) -> None:

@@ -1,4 +1,4 @@
-"""Counts attempts per key within a sliding window; bounded, on the service's own clock.
+"""How often somebody may do something; bounded in keys, on the service's own clock.
 
 The `limits` package was weighed: its memory store starts a thread, reads the wall clock and is unbounded in keys.
 """
@@ -6,6 +6,8 @@ The `limits` package was weighed: its memory store starts a thread, reads the wa
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 
 from app.ports.clock import Clock
 
@@ -59,3 +61,48 @@ class AttemptLimiter:
             del self._attempts[key]
             return None
         return attempts
+
+
+@dataclass(slots=True)
+class Allowance:
+    """A bucket of operations that refills with time: ``rate`` a second, ``burst`` at most."""
+
+    clock: Clock
+    rate: float
+    burst: float
+    left: float = field(init=False)
+    at_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left, self.at_s = self.burst, self.clock.monotonic()
+
+    def spend(self) -> float:
+        """Take one out and return 0; with none left, the seconds until there is one."""
+        now_s = self.clock.monotonic()
+        self.left = min(self.burst, self.left + (now_s - self.at_s) * self.rate)
+        self.at_s = now_s
+        if self.left < 1.0:
+            return (1.0 - self.left) / self.rate
+        self.left -= 1.0
+        return 0.0
+
+
+class Allowances:
+    """One :class:`Allowance` per key; the least recently used is forgotten, and full again, when there are too many."""
+
+    def __init__(self, clock: Clock, rate: float, burst: float, keys_max: int) -> None:
+        self._clock = clock
+        self._rate = rate
+        self._burst = burst
+        self._keys_max = keys_max
+        self._by_key: OrderedDict[Hashable, Allowance] = OrderedDict()
+
+    def spend(self, key: Hashable) -> float:
+        """As :meth:`Allowance.spend`."""
+        held = self._by_key.get(key)
+        if held is None:
+            held = self._by_key[key] = Allowance(self._clock, self._rate, self._burst)
+            if len(self._by_key) > self._keys_max:
+                self._by_key.popitem(last=False)
+        self._by_key.move_to_end(key)
+        return held.spend()

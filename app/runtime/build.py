@@ -40,7 +40,7 @@ from app.ports.feed import FeedClosed, FeedLimits
 from app.ports.store import Store
 from app.rest.auth import Authenticator
 from app.rest.chain_quotes import DeskQuotes
-from app.rest.services import Gauges, Readiness, Services
+from app.rest.services import Gauges, LoadLimits, Readiness, Services
 from app.rest.status import StatusTeller
 from app.rest.stream_ws import StreamEndpoint, StreamSettings
 from app.runtime.bar_file import BarFile
@@ -301,6 +301,7 @@ def _build_services(
         bars=outbound.bars,
         registry_admin=lambda: _registry_admin(market.registry, status),
         readiness=lambda: Readiness(not status.waiting_for, tuple(status.waiting_for)),
+        load=LoadLimits(settings.bt_requests_at_once, settings.bt_requests_a_second),
         connections=0 if settings.feed_source == "off" else DHAN_LIMITS.connections,
         gauges=lambda: _gauges(status, outbound),
         concerns=lambda: (*status.concerns.values(), *market.silences.concerns()),

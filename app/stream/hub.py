@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain, islice, zip_longest
 from typing import Protocol
 
 import orjson
@@ -39,11 +40,12 @@ class NotSubscribed(TerminalError):
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
-    """``shown_max``: how many topics of one client keep chains on screen in the sense of eviction, the newest ones."""
+    """``shown_*``: how many topics keep chains on screen, as eviction sees it: the newest of a client, of a user."""
 
     topics_max: int = 100
     clients_max: int = 4_000
     shown_max: int = 8
+    shown_per_user_max: int = 24
     linger_s: float = 30.0  # how long a sequence is kept for clients that come back and resume
     heartbeat_s: float = 2.0
 
@@ -150,10 +152,16 @@ class Hub:
 
     def shown(self) -> set[str]:
         """The topics that put chains on the screens of clients: chains, and users' lists."""
-        found: set[str] = set()
+        by_user: dict[int, list[list[str]]] = {}
         for client in self._clients:
-            shown = [name for name in client.topics if name.startswith(SHOWING)]
-            found.update(shown[-self._settings.shown_max :])
+            newest_first = [name for name in reversed(client.topics) if name.startswith(SHOWING)]
+            by_user.setdefault(client.user_id, []).append(newest_first[: self._settings.shown_max])
+        found: set[str] = set()
+        for screens in by_user.values():
+            # Each screen's newest before any screen's second: nobody's second window takes away the first of another.
+            in_turn = chain.from_iterable(zip_longest(*screens))
+            named = dict.fromkeys(name for name in in_turn if name is not None)
+            found.update(islice(named, self._settings.shown_per_user_max))
         return found
 
     # -- clients

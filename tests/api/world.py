@@ -39,7 +39,7 @@ from app.ports.store import Role, StoredState
 from app.rest.auth import Authenticator, AuthMode
 from app.rest.chain_quotes import DeskQuotes
 from app.rest.market_api_v2 import create_api
-from app.rest.services import Readiness, Services
+from app.rest.services import LoadLimits, Readiness, Services
 from app.rest.status import StatusTeller
 from app.rest.stream_ws import StreamEndpoint
 from app.storage.memory_store import MemoryStore
@@ -177,6 +177,7 @@ async def running_world(
     universe: str = SMALL_UNIVERSE,
     auth: AuthMode = "auto",
     web_dir: Path | None = None,
+    load: LoadLimits | None = None,
 ) -> AsyncIterator[World]:
     """The owners, connected and settled; stopped at the end."""
     clock = HandClock()
@@ -223,6 +224,7 @@ async def running_world(
         admit_topic=hub.admit,
         registry_admin=lambda: {**(registry.report.as_dict() if registry.report else {}), "last_refused": None},
         readiness=lambda: Readiness(True),
+        load=load or LoadLimits(),
         versions={"service": "2.0.0"},
     )
     if web_dir is not None:

@@ -27,6 +27,7 @@ from websockets.typing import Subprotocol
 from app.main import Terminal
 from app.market.events import Event
 from app.ports.store import Role
+from app.rest import limits
 from app.rest.auth import Authenticator, AuthMode
 from app.rest.stream_ws import BINARY_PROTOCOL, StreamEndpoint, StreamSettings
 from app.storage.memory_store import MemoryStore
@@ -297,6 +298,26 @@ async def test_a_stream_ends_with_its_sign_in() -> None:
             assert closed.value.rcvd.code == 4401
         rounds.cancel()
         assert service.world.hub.clients == 0
+
+
+async def test_one_user_has_so_many_streams_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STREAMS_PER_USER_MAX", 2)
+    async with Service("required") as service:
+        tokens = [await service.token(name, Role.USER) for name in ("asha", "ravi")]
+        own, other = ({"Authorization": f"Bearer {token}"} for token in tokens)
+        async with connect(service.url, additional_headers=own), connect(service.url, additional_headers=own) as second:
+            async with connect(service.url, additional_headers=own) as third:
+                assert json.loads(await third.recv())["code"] == "TOO_MANY_CLIENTS"
+                with pytest.raises(ConnectionClosed):
+                    await third.recv()
+            async with connect(service.url, additional_headers=other) as theirs:
+                await theirs.send('{"op":"ping"}')
+                assert json.loads(await theirs.recv())["type"] == "pong"
+            await second.send('{"op":"ping"}')
+            assert json.loads(await second.recv())["type"] == "pong"
+        async with connect(service.url, additional_headers=own) as again:
+            await again.send('{"op":"ping"}')
+            assert json.loads(await again.recv())["type"] == "pong"
 
 
 async def test_a_newer_token_prolongs_an_open_stream() -> None:

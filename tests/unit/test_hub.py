@@ -226,6 +226,17 @@ async def test_newest_chains_of_a_client_count_as_shown(world: World) -> None:
     assert world.hub.shown() == {"chain:RELIANCE:26FEB2026"}
 
 
+async def test_screens_of_one_user_pin_a_bounded_number_of_chains_the_newest_of_each_first() -> None:
+    world = World(HubSettings(shown_max=2, shown_per_user_max=2))
+    await world.bus.start()
+    world.start()
+    for topics in (("watchlist:1", "chain:NIFTY:26FEB2026"), ("watchlist:2", "chain:RELIANCE:26FEB2026")):
+        world.join().watch(*topics)
+    assert world.hub.shown() == {"chain:NIFTY:26FEB2026", "chain:RELIANCE:26FEB2026"}
+    world.join(user_id=2).watch("watchlist:2")
+    assert world.hub.shown() == {"chain:NIFTY:26FEB2026", "chain:RELIANCE:26FEB2026", "watchlist:2"}
+
+
 async def test_the_list_on_a_screen_counts_as_shown(world: World) -> None:
     world.join().watch("chain:NIFTY:26FEB2026", "quotes:NIFTY_IDX", "watchlist:1")
     assert world.hub.shown() == {"watchlist:1"}
