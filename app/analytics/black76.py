@@ -12,7 +12,8 @@ from math import pi, sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import erfcx, ndtr, ndtri
+
+from app.core.normal import cdf, erfcx
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -24,6 +25,7 @@ PRICE_NOISE = 1e-12  # of the forward: a time value below it is rounding, not a 
 _STEPS_MAX = 20
 _CLOSE_ENOUGH = 1e-9  # of s: the step after is below the machine's grain
 _ROOT_2 = sqrt(2.0)
+_WINITZKI = 0.147
 _ROOT_2PI = sqrt(2.0 * pi)
 
 
@@ -50,7 +52,7 @@ def price(
     sign = np.where(np.asarray(is_call), 1.0, -1.0)
     spread = v * np.sqrt(t)
     d1 = np.log(f / k) / spread + 0.5 * spread
-    value = np.exp(-rate * t) * sign * (f * ndtr(sign * d1) - k * ndtr(sign * (d1 - spread)))
+    value = np.exp(-rate * t) * sign * (f * cdf(sign * d1) - k * cdf(sign * (d1 - spread)))
     return np.asarray(value)
 
 
@@ -70,7 +72,7 @@ def greeks(
     d1 = np.log(f / k) / spread + 0.5 * spread
     d2 = d1 - spread
     weight = discount * np.exp(-0.5 * d1 * d1) / _ROOT_2PI
-    n1, n2 = ndtr(sign * d1), ndtr(sign * d2)
+    n1, n2 = cdf(sign * d1), cdf(sign * d2)
     value = discount * sign * (f * n1 - k * n2)
     return Greeks(
         delta=np.asarray(discount * sign * n1),
@@ -133,8 +135,15 @@ def _guess(k: Floats, beta: Floats) -> tuple[Floats, Bools]:
     at_bend = _scaled(half, half) * np.exp(-0.5 * k)
     is_low = beta < at_bend
     low = bend * np.sqrt(np.log(np.where(is_low, at_bend, 0.5)) / np.log(np.where(is_low, beta, 0.5)))
-    high = np.maximum(bend + (beta - at_bend) / slope, 2.0 * ndtri(0.5 + 0.5 * np.minimum(beta, 1.0 - 1e-16)))
+    high = np.maximum(bend + (beta - at_bend) / slope, 2.0 * _ROOT_2 * _inverse_erf(np.minimum(beta, 1.0 - 1e-16)))
     return np.where(is_low, low, high), is_low
+
+
+def _inverse_erf(x: Floats) -> Floats:
+    """To 0.2 %, except near zero (Winitzki): the root at the money, a first guess elsewhere."""
+    log = np.log1p(-x * x)
+    middle = 2.0 / (pi * _WINITZKI) + 0.5 * log
+    return np.asarray(np.sqrt(np.sqrt(middle * middle - log / _WINITZKI) - middle))
 
 
 def _scaled(h: Floats, t: Floats) -> Floats:

@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 
 from app.bus.memory import MemoryBus
-from app.bus.nats import NatsBus
 from app.core.eod import MAIN_SEGMENT
 from app.core.errors import TerminalError
 from app.core.instruments import Instrument
@@ -367,6 +366,8 @@ def _build_market(
 def _build_bus(settings: Settings) -> Bus:
     if settings.bt_nats_url is None:
         return MemoryBus()
+    from app.bus.nats import NatsBus  # late: a start without NATS does without its client
+
     return NatsBus(settings.bt_nats_url, random.Random())  # noqa: S311 - jitter of retries
 
 

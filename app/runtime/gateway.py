@@ -8,8 +8,8 @@ import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from app.bus.nats import NatsBus
 from app.rest.calls import Seal
 from app.rest.feed_link import FarAuthenticator, FarTopics, FeedLink
 from app.rest.gateway import Gateway, create_gateway
@@ -18,6 +18,9 @@ from app.runtime.clock import ShiftedClock
 from app.runtime.places import clock_of, secret_key_of
 from app.settings import Settings
 from app.stream.hub import Hub
+
+if TYPE_CHECKING:
+    from app.bus.nats import NatsBus
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -35,6 +38,8 @@ class GatewayRuntime:
 
 def build_gateway(settings: Settings) -> GatewayRuntime:
     """Call every constructor; opens nothing."""
+    from app.bus.nats import NatsBus  # late: everybody else does without its client
+
     assert settings.bt_nats_url is not None
     clock, name = clock_of(settings), _name()
     bus = NatsBus(settings.bt_nats_url, random.Random())  # noqa: S311 - jitter of retries

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
+
+from app.core.normal import cdf
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -33,5 +34,5 @@ def black76(forward: Floats, strike: Floats, years: Floats, vol: Floats, call: B
     spread = vol * np.sqrt(years)
     d1 = np.log(forward / strike) / spread + 0.5 * spread
     sign = np.where(call, 1.0, -1.0)
-    undiscounted = sign * (forward * ndtr(sign * d1) - strike * ndtr(sign * (d1 - spread)))
+    undiscounted = sign * (forward * cdf(sign * d1) - strike * cdf(sign * (d1 - spread)))
     return np.asarray(np.exp(-rate * years) * np.maximum(undiscounted, 0.0), dtype=np.float64)
