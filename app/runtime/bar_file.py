@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import zipfile
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import orjson
@@ -15,10 +14,11 @@ import structlog
 
 from app.stream.minute_bars import AGGREGATES, MINUTES_MAX, PRICES, BarBook, Cells, ChainName, MinuteSeries
 
-FILE = "minute-bars.npz"
+FILE = "minute-bars.bin"
 WRITE_EVERY_S = 120.0
 KEPT_DAYS = 4  # a long weekend
 BYTES_MAX = 64 * 1024 * 1024
+CHECKSUM_BYTES = 4
 
 
 class BarFile:
@@ -35,7 +35,7 @@ class BarFile:
             return
         try:
             kept = list(_read(self._path))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             self._log.warning("kept bars cannot be read", file=FILE, reason=type(error).__name__)
             return
         for name, series in kept:
@@ -53,7 +53,7 @@ class BarFile:
 
     async def save(self) -> None:
         """Write what is there; packing and writing leave the loop."""
-        taken = [(name, series.day, *series.since(None)) for name, series in self._book.everything()]
+        taken = [(name, series.day, series.start_ms, series.rows()) for name, series in self._book.everything()]
         try:
             await asyncio.to_thread(_write, self._path, taken)
         except OSError as error:
@@ -61,21 +61,21 @@ class BarFile:
 
 
 def _write(path: Path, taken: list[tuple[str | ChainName, date, int, Cells]]) -> None:
-    about = [
-        {
-            "name": [*name] if isinstance(name, ChainName) else name,
-            "day": day.isoformat(),
-            "start_ms": start_ms,
-            "count": len(cells),
-        }
-        for name, day, start_ms, cells in taken
-    ]
-    out = io.BytesIO()
-    flat = np.concatenate([cells.ravel() for *_, cells in taken]) if taken else np.empty(0, dtype=np.float32)
-    np.savez(out, about=np.frombuffer(orjson.dumps(about), dtype=np.uint8), cells=flat)
+    """Series by series: a copy of all of them would make the process larger by a day's minutes."""
+    about: list[dict[str, object]] = []
+    for name, day, start_ms, cells in taken:
+        shown = [*name] if isinstance(name, ChainName) else name
+        about.append({"name": shown, "day": day.isoformat(), "start_ms": start_ms, "count": len(cells)})
     part = path.with_suffix(".part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part.write_bytes(out.getbuffer())
+    checksum = 0
+    with part.open("wb") as out:
+        out.write(orjson.dumps(about) + b"\n")
+        for *_, cells in taken:
+            raw = cells.tobytes()
+            checksum = crc32(raw, checksum)
+            out.write(raw)
+        out.write(checksum.to_bytes(CHECKSUM_BYTES))
     part.replace(path)
 
 
@@ -83,12 +83,13 @@ def _read(path: Path) -> Iterator[tuple[str | ChainName, MinuteSeries]]:
     """Raises what :meth:`BarFile.load` names for anything but our own file."""
     if path.stat().st_size > BYTES_MAX:
         raise ValueError("too large")
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
-        about, flat = orjson.loads(held["about"].tobytes()), held["cells"]
-    if flat.dtype != np.float32 or flat.ndim != 1:
-        raise ValueError("not our cells")
+    header, _, raw = path.read_bytes().partition(b"\n")
+    raw, checksum = raw[:-CHECKSUM_BYTES], raw[-CHECKSUM_BYTES:]
+    if crc32(raw).to_bytes(CHECKSUM_BYTES) != checksum:
+        raise ValueError("damaged")
+    flat = np.frombuffer(raw, dtype=np.float32)
     at = 0
-    for told in about:
+    for told in orjson.loads(header):
         name = ChainName(*map(str, told["name"])) if isinstance(told["name"], list) else str(told["name"])
         width, count = len(AGGREGATES if isinstance(name, ChainName) else PRICES), int(told["count"])
         if not 0 <= count <= MINUTES_MAX:

@@ -63,8 +63,12 @@ class MinuteSeries:
         skipped = min(skipped, self.count)
         return self.start_ms + skipped * MINUTE_MS, self._cells[skipped : self.count].copy()
 
+    def rows(self) -> Cells:
+        """All rows, not copied: only the last may still change."""
+        return self._cells[: self.count]
+
     def put_back(self, start_ms: int, cells: Cells) -> None:
-        """Rows as :meth:`since` gave them."""
+        """Rows as :meth:`rows` or :meth:`since` gave them."""
         self.start_ms, self.count, self._cells = start_ms, len(cells), cells.copy()
 
     def _drop_oldest(self, place: int) -> int:
