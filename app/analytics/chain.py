@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp
-from statistics import median
+from math import isnan
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -82,42 +82,71 @@ class ChainResult:
     summary: Summary
 
 
+class _Chains(NamedTuple):
+    """Chains of equally many strikes: a row a chain, a column a strike."""
+
+    strikes: Floats
+    calls: Side
+    puts: Side
+    spot: Floats
+    future: Floats
+    years: Floats
+
+
 def analyse(chains: Sequence[ChainInput], now_ms: int, rate: float = DEFAULT_RATE) -> list[ChainResult]:
     """Volatility, Greeks and summary of each chain."""
-    if not chains:
-        return []
-    sizes = [len(chain.strikes) for chain in chains]
-    years = np.array([max(0.0, (chain.expiry_ms - now_ms) / MS_A_YEAR) for chain in chains])
-    forwards = np.array([forward(chain, life, rate) for chain, life in zip(chains, years, strict=True)])
-    strike = np.concatenate([chain.strikes for chain in chains])
-    life, level = np.repeat(years, sizes), np.repeat(forwards, sizes)
-    call_mark = np.concatenate([chain.calls.mark for chain in chains])
-    put_mark = np.concatenate([chain.puts.mark for chain in chains])
-    sigma = _strike_vol(call_mark, put_mark, level, strike, life, rate)
-    calls = _leg_rows(np.where(np.isnan(call_mark), np.nan, sigma), level, strike, life, rate, is_call=True)
-    puts = _leg_rows(np.where(np.isnan(put_mark), np.nan, sigma), level, strike, life, rate, is_call=False)
-    results, start = [], 0
-    for chain, size, at in zip(chains, sizes, forwards.tolist(), strict=True):
-        part = slice(start, start + size)
-        results.append(ChainResult(calls[part], puts[part], summarise(chain, calls[part], puts[part], at)))
-        start += size
-    return results
+    alike: dict[int, list[int]] = {}
+    for place, chain in enumerate(chains):
+        alike.setdefault(len(chain.strikes), []).append(place)
+    found: dict[int, ChainResult] = {}
+    for places in alike.values():
+        found.update(zip(places, _analyse_alike([chains[place] for place in places], now_ms, rate), strict=True))
+    return [found[place] for place in range(len(chains))]
 
 
-def forward(chain: ChainInput, years: float, rate: float) -> float:
-    """The forward at expiry in rupees; NaN where nothing tells it."""
-    growth = exp(rate * years)
-    fallback = chain.future if chain.future > 0.0 else chain.spot * growth
-    gap = chain.calls.mark - chain.puts.mark
-    both = np.flatnonzero(~np.isnan(gap))
-    if not both.size:
-        return fallback
-    distance = np.abs(chain.strikes[both] - fallback) if fallback > 0.0 else np.abs(gap[both])
-    close = both[np.argsort(distance, kind="stable")[:PARITY_STRIKES]]
-    implied = median((chain.strikes[close] + growth * gap[close]).tolist())
-    if fallback > 0.0 and abs(implied / fallback - 1.0) > PARITY_TRUST:
-        return fallback
-    return implied if implied > 0.0 else fallback
+def _analyse_alike(chains: Sequence[ChainInput], now_ms: int, rate: float) -> list[ChainResult]:
+    table = _side_by_side(chains, now_ms)
+    marks = np.stack((table.calls.mark, table.puts.mark))
+    forwards = _forwards(table, marks[0] - marks[1], rate)
+    level, life = forwards[:, np.newaxis], table.years[:, np.newaxis]
+    sigma = _strike_vol(marks[0], marks[1], level, table.strikes, life, rate)
+    legs = _leg_rows(marks, sigma, level, table.strikes, life, rate)
+    summaries = _summaries(table, legs[..., 0], forwards)
+    return [ChainResult(calls, puts, summary) for calls, puts, summary in zip(*legs, summaries, strict=True)]
+
+
+def _side_by_side(chains: Sequence[ChainInput], now_ms: int) -> _Chains:
+    def side(sides: Sequence[Side]) -> Side:
+        return Side(*(np.array([getattr(each, name) for each in sides]) for name in Side.__slots__))
+
+    return _Chains(
+        strikes=np.array([chain.strikes for chain in chains]),
+        calls=side([chain.calls for chain in chains]),
+        puts=side([chain.puts for chain in chains]),
+        spot=np.array([chain.spot for chain in chains]),
+        future=np.array([chain.future for chain in chains]),
+        years=np.maximum(0.0, np.array([chain.expiry_ms - now_ms for chain in chains]) / MS_A_YEAR),
+    )
+
+
+def _forwards(table: _Chains, gap: Floats, rate: float) -> Floats:
+    """The forward of each chain at expiry in rupees, NaN where nothing tells it; ``gap`` is call less put."""
+    growth = np.exp(rate * table.years)
+    fallback = np.where(table.future > 0.0, table.future, table.spot * growth)
+    is_known = fallback > 0.0
+    distance = np.where(is_known[:, np.newaxis], np.abs(table.strikes - fallback[:, np.newaxis]), np.abs(gap))
+    distance[np.isnan(gap)] = np.inf
+    close = np.argsort(distance, axis=1, kind="stable")[:, :PARITY_STRIKES]
+    implied = _medians(np.take_along_axis(table.strikes + growth[:, np.newaxis] * gap, close, axis=1))
+    is_wrong = is_known & (np.abs(implied - fallback) > PARITY_TRUST * fallback)
+    return np.where((implied > 0.0) & ~is_wrong, implied, fallback)
+
+
+def _medians(rows: Floats) -> Floats:
+    """The median of what each row knows; NaN where it knows nothing."""
+    known = (~np.isnan(rows)).sum(axis=1)
+    ordered, each = np.sort(rows, axis=1), np.arange(len(rows))  # NaN goes last
+    return np.asarray(0.5 * (ordered[each, np.maximum(known - 1, 0) // 2] + ordered[each, known // 2]))
 
 
 def _strike_vol(calls: Floats, puts: Floats, level: Floats, strike: Floats, life: Floats, rate: float) -> Floats:
@@ -125,61 +154,77 @@ def _strike_vol(calls: Floats, puts: Floats, level: Floats, strike: Floats, life
     outer, inner = np.where(is_call, calls, puts), np.where(is_call, puts, calls)
     sigma = implied_vol(outer, level, strike, life, rate, is_call)
     # No out-of-the-money price: what time value the other leg shows has to do.
-    left = np.flatnonzero(np.isnan(outer) & ~np.isnan(inner))
-    if left.size:
+    left = np.isnan(outer) & ~np.isnan(inner)
+    if left.any():
+        level, life = np.broadcast_to(level, left.shape), np.broadcast_to(life, left.shape)
         sigma[left] = implied_vol(inner[left], level[left], strike[left], life[left], rate, ~is_call[left])
     return sigma
 
 
-def _leg_rows(sigma: Floats, level: Floats, strike: Floats, life: Floats, rate: float, *, is_call: bool) -> Floats:
-    rows = np.full((len(sigma), len(PLACES)), np.nan)
-    known = np.flatnonzero(~np.isnan(sigma))
-    if known.size:
-        told = greeks(level[known], strike[known], life[known], rate, sigma[known], is_call)
-        columns = (100.0 * sigma[known], told.delta, told.gamma, told.theta, told.vega)
-        for place, (column, digits) in enumerate(zip(columns, PLACES.values(), strict=True)):
-            rows[known, place] = np.round(column, digits) + 0.0
+def _leg_rows(marks: Floats, sigma: Floats, level: Floats, strike: Floats, life: Floats, rate: float) -> Floats:
+    """``[side, chain, strike, column]``, NaN for a leg without a price of its own."""
+    rows = np.empty((*marks.shape, len(PLACES)))
+    is_call = np.array([True, False]).reshape(2, 1, 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        told = greeks(level, strike, life, rate, sigma, is_call)
+    columns = (100.0 * sigma, told.delta, told.gamma, told.theta, told.vega)
+    for place, (column, digits) in enumerate(zip(columns, PLACES.values(), strict=True)):
+        rows[..., place] = np.round(column, digits) + 0.0
+    rows[np.isnan(marks) | np.isnan(sigma)] = np.nan
     return rows
 
 
-def summarise(chain: ChainInput, calls: Floats, puts: Floats, level: float) -> Summary:
-    """The strip above a chain; ``calls`` and ``puts`` are the leg rows of :class:`ChainResult`."""
-    atm = nearest(chain.strikes, chain.spot) if chain.spot > 0.0 and len(chain.strikes) else None
-    ce_oi, pe_oi = _total(chain.calls.oi), _total(chain.puts.oi)
-    return Summary(
-        atm_strike=None if atm is None else float(chain.strikes[atm]),
-        pcr=_ratio(pe_oi, ce_oi),
-        pcr_volume=_ratio(_total(chain.puts.volume), _total(chain.calls.volume)),
-        max_pain=max_pain(chain),
-        straddle=None if atm is None else _known(chain.calls.ltp[atm] + chain.puts.ltp[atm], 4),
-        atm_iv=None if atm is None else _known(np.where(np.isnan(calls[atm, 0]), puts[atm, 0], calls[atm, 0]), 2),
-        total_ce_oi=ce_oi,
-        total_pe_oi=pe_oi,
-        forward=_known(level, 2),
-    )
+def _summaries(table: _Chains, iv: Floats, forwards: Floats) -> list[Summary]:
+    """The strip above each chain; ``iv`` in percent is ``[side, chain, strike]``."""
+    ce_oi, pe_oi = _totals(table.calls.oi), _totals(table.puts.oi)
+    ce_volume, pe_volume = _totals(table.calls.volume), _totals(table.puts.volume)
+    pains = _max_pains(table)
+    told = []
+    for row, spot in enumerate(table.spot.tolist()):
+        atm = nearest(table.strikes[row], spot) if spot > 0.0 else None
+        at = None if atm is None else (row, atm)
+        told.append(
+            Summary(
+                atm_strike=None if at is None else float(table.strikes[at]),
+                pcr=_ratio(pe_oi[row], ce_oi[row]),
+                pcr_volume=_ratio(pe_volume[row], ce_volume[row]),
+                max_pain=pains[row],
+                straddle=None if at is None else _known(table.calls.ltp[at] + table.puts.ltp[at], 4),
+                atm_iv=None if at is None else _known(iv[1][at] if np.isnan(iv[0][at]) else iv[0][at], 2),
+                total_ce_oi=ce_oi[row],
+                total_pe_oi=pe_oi[row],
+                forward=_known(forwards[row], 2),
+            )
+        )
+    return told
 
 
-def max_pain(chain: ChainInput) -> float | None:
+def _max_pains(table: _Chains) -> list[float | None]:
     """The strike at which option buyers would be paid the least; the lowest of several; None without any OI."""
-    both = np.stack((chain.calls.oi, chain.puts.oi))
+    both = np.stack((table.calls.oi, table.puts.oi))
     both[np.isnan(both)] = 0.0
-    below, below_value = both.cumsum(axis=1), (both * chain.strikes).cumsum(axis=1)
-    if not below[:, -1].any():
-        return None
-    paid_calls = below[0] * chain.strikes - below_value[0]
-    paid_puts = below_value[1, -1] - below_value[1] - (below[1, -1] - below[1]) * chain.strikes
-    return float(chain.strikes[int(np.argmin(paid_calls + paid_puts))])
+    below, below_value = both.cumsum(axis=2), (both * table.strikes).cumsum(axis=2)
+    paid_calls = below[0] * table.strikes - below_value[0]
+    paid_puts = below_value[1, :, -1:] - below_value[1] - (below[1, :, -1:] - below[1]) * table.strikes
+    least = np.argmin(paid_calls + paid_puts, axis=1).tolist()
+    held: list[bool] = np.any(both, axis=(0, 2)).tolist()
+    return [
+        float(row[place]) if any_oi else None for row, place, any_oi in zip(table.strikes, least, held, strict=True)
+    ]
 
 
-def _total(column: Floats) -> int | None:
-    unknown = np.isnan(column)
-    return None if unknown.all() else int(column.sum(where=~unknown))
+def _totals(columns: Floats) -> list[int | None]:
+    known = ~np.isnan(columns)
+    sums = columns.sum(axis=1, where=known).tolist()
+    return [
+        int(total) if any_known else None for total, any_known in zip(sums, np.any(known, axis=1).tolist(), strict=True)
+    ]
 
 
 def _ratio(over: int | None, under: int | None) -> float | None:
     return round(over / under, 4) if over is not None and under else None
 
 
-def _known(value: npt.ArrayLike, places: int) -> float | None:
-    number = float(np.asarray(value))
-    return None if np.isnan(number) else round(number, places)
+def _known(value: float, places: int) -> float | None:
+    number = float(value)
+    return None if isnan(number) else round(number, places)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.analytics.black76 import price
-from app.analytics.chain import ChainInput, Side, analyse, forward, max_pain
+from app.analytics.chain import ChainInput, Side, Summary, analyse
 
 NOW_MS = 1_771_993_800_000
 DAYS = 20
@@ -29,6 +29,10 @@ def side(is_call: bool) -> Side:
 def chain(**changes: object) -> ChainInput:
     whole = ChainInput(STRIKES, side(True), side(False), 24_990.0, np.nan, NOW_MS + DAYS * 86_400_000)
     return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def summary_of(one: ChainInput) -> Summary:
+    return analyse([one], NOW_MS, RATE)[0].summary
 
 
 def silent(**known: object) -> Side:
@@ -90,18 +94,31 @@ def test_expired_chain_has_no_volatility_but_still_its_open_interest() -> None:
 
 def test_forward_comes_from_parity_then_future_then_spot() -> None:
     growth = np.exp(RATE * YEARS)
-    assert forward(chain(), YEARS, RATE) == pytest.approx(FORWARD, abs=0.5)
-    assert forward(chain(puts=silent(), future=25_055.0), YEARS, RATE) == 25_055.0
-    assert forward(chain(puts=silent()), YEARS, RATE) == pytest.approx(24_990.0 * growth)
-    assert np.isnan(forward(chain(puts=silent(), spot=np.nan), YEARS, RATE))
+    assert summary_of(chain()).forward == pytest.approx(FORWARD, abs=0.5)
+    assert summary_of(chain(puts=silent(), future=25_055.0)).forward == 25_055.0
+    assert summary_of(chain(puts=silent())).forward == round(24_990.0 * growth, 2)
+    assert summary_of(chain(puts=silent(), spot=np.nan)).forward is None
+
+
+@pytest.mark.parametrize("known", [1, 2, 4, 5, 8])
+def test_parity_takes_the_median_of_the_strikes_near_the_money(known: int) -> None:
+    """Of those that have both prices; without any other price, of those where call and put are closest."""
+    near = np.argsort(np.abs(STRIKES - 25_000.0), kind="stable")[:known]
+    gaps = np.full(len(STRIKES), np.nan)
+    gaps[near] = 25_000.0 - STRIKES[near] + np.arange(known) ** 2
+    puts = np.where(np.isnan(gaps), np.nan, 2_000.0)
+    sides = {"calls": silent(ltp=puts + gaps), "puts": silent(ltp=puts)}
+    growth = np.exp(RATE * YEARS)
+    implied = STRIKES[near][:5] + growth * gaps[near][:5]
+    assert summary_of(chain(**sides, spot=24_999.0 / growth)).forward == round(float(np.median(implied)), 2)
 
 
 def test_parity_far_from_spot_is_not_believed() -> None:
-    assert forward(chain(future=12_000.0, spot=12_000.0), YEARS, RATE) == 12_000.0
+    assert summary_of(chain(future=12_000.0, spot=12_000.0)).forward == 12_000.0
 
 
 def test_parity_alone_is_enough() -> None:
-    assert forward(chain(spot=np.nan), YEARS, RATE) == pytest.approx(FORWARD, abs=0.5)
+    assert summary_of(chain(spot=np.nan)).forward == pytest.approx(FORWARD, abs=0.5)
 
 
 def test_max_pain_is_where_buyers_are_paid_the_least() -> None:
@@ -111,7 +128,7 @@ def test_max_pain_is_where_buyers_are_paid_the_least() -> None:
         paid = [
             (ce * np.maximum(0, at - STRIKES)).sum() + (pe * np.maximum(0, STRIKES - at)).sum() for at in STRIKES
         ]  # fmt: skip
-        found = max_pain(chain(calls=silent(oi=ce), puts=silent(oi=pe)))
+        found = summary_of(chain(calls=silent(oi=ce), puts=silent(oi=pe))).max_pain
         assert found is not None
         assert paid[int(np.flatnonzero(found == STRIKES)[0])] == min(paid)
 
@@ -130,6 +147,18 @@ def test_chains_do_not_touch_each_other() -> None:
     assert np.array_equal(together[1].calls, alone.calls, equal_nan=True)
     assert together[1].summary == alone.summary
     assert together[1].calls.shape == (5, 5)
+
+
+def test_many_chains_at_once_are_each_as_alone() -> None:
+    rng = np.random.default_rng(3)
+    parts = {"calls": silent(), "puts": silent(), "spot": np.nan, "future": 25_100.0, "expiry_ms": NOW_MS + 3_600_000}
+    some = [chain(**{name: parts[name] for name in parts if rng.random() < 0.3}) for _ in range(40)]
+    some += [chain(calls=replace(side(True), oi=rng.integers(0, 50, len(STRIKES)).astype(float))) for _ in range(5)]
+    for together, one in zip(analyse(some, NOW_MS, RATE), some, strict=True):
+        (alone,) = analyse([one], NOW_MS, RATE)
+        assert np.array_equal(together.calls, alone.calls, equal_nan=True)
+        assert np.array_equal(together.puts, alone.puts, equal_nan=True)
+        assert together.summary == alone.summary
 
 
 def cut(whole: Side) -> Side:
