@@ -182,6 +182,11 @@ DETAIL: dict[str, Any] = {
         "ws_id": 3,
         "state": "LIVE",
         "key": "NSE_FNO:47317",
+        "lot_size": 500,
+        "tick": 0.05,
+        "lower_limit": 12.4,
+        "upper_limit": 118.6,
+        "freeze_qty": None,
     },
     "why": "sent on socket 3 at 10:15:00; last packet 0.2 s ago; usually one every 0.4 s",
 }

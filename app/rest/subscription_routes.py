@@ -216,6 +216,7 @@ def _prices(services: Services, instrument: Instrument) -> dict[str, object]:
         "name": instrument.name,
         "lot_size": instrument.lot_size,
         "tick": instrument.tick,
+        **services.registry.trading_limits(instrument.key)._asdict(),
         "ltp": services.board.last_price(instrument.key),
         "age_ms": None if seen_ms is None else max(0, services.clock.now_ms() - seen_ms),
     }

@@ -46,7 +46,9 @@ HEADER = (
     "BUY_CO_SL_RANGE_MIN_PERC,BUY_BO_MIN_MARGIN_PER,BUY_BO_PROFIT_RANGE_MAX_PERC,BUY_BO_PROFIT_RANGE_MIN_PERC,"
     "MTF_LEVERAGE,SM_UPPER_LIMIT,SM_LOWER_LIMIT,SM_FREEZE_QTY,"
 )
-_TAIL = "N,N,N,NA,A,0,0,0,0,0,0,0,0.0000,0.0000,0,"
+_MARGINS = "N,N,N,NA,A,0,0,0,0,0,0,0"
+_NO_LIMITS = "0.0000,0.0000,0"
+_BAND = 0.1  # of a share's reference price, each side
 
 _OFFSET_GRIDS = frozenset({"ONGC", "COALINDIA", "ITC", "NTPC", "BPCL", "BANKBARODA", "OIL", "GAIL", "PETRONET", "IOC"})
 """Shares whose strikes were moved by a dividend: a second grid lies between the first, some of it with one side."""
@@ -118,10 +120,11 @@ def _row(
     flag: str,
     series: str = "NA",
     isin: str = "NA",
+    limits: str = _NO_LIMITS,
 ) -> str:
     return (
         f"{exchange},{segment},{security_id},{isin},{instrument},{underlying},{symbol},{name},{display},{kind},"
-        f"{series},{lot:.1f},{expiry},{strike},{option},{tick},{flag},{_TAIL}"
+        f"{series},{lot:.1f},{expiry},{strike},{option},{tick},{flag},{_MARGINS},{limits},"
     )
 
 
@@ -251,7 +254,8 @@ def _cash_rows(seed: int) -> Iterator[str]:
 
 
 def _share(exchange: str, stock: StockSpec, number: int, series: str, tick_paise: float) -> str:
-    return _equity(exchange, number, stock.symbol, stock.name, "ES", series, 1, tick_paise, stock.name.upper())
+    limits = f"{stock.price * (1 + _BAND):.4f},{stock.price * (1 - _BAND):.4f},0"
+    return _equity(exchange, number, stock.symbol, stock.name, "ES", series, 1, tick_paise, stock.name.upper(), limits)
 
 
 def _equity(
@@ -264,11 +268,13 @@ def _equity(
     lot: float,
     tick_paise: float,
     name: str = "",
+    limits: str = _NO_LIMITS,
 ) -> str:
     tick = f"{tick_paise:.4f}"
     return _row(
-        exchange, "E", number, "EQUITY", "", symbol, name or display, display, kind, lot, "", "", "", tick, "NA", series
-    )
+        exchange, "E", number, "EQUITY", "", symbol, name or display, display, kind, lot, "", "", "", tick, "NA",
+        series, limits=limits,
+    )  # fmt: skip
 
 
 def _index_derivatives(day: date) -> Iterator[str]:

@@ -65,6 +65,32 @@ def refusal(tmp_path: Path, text: str | bytes, name: str = "master.csv", in_use:
     return caught.value.detail
 
 
+@pytest.mark.parametrize(
+    ("told", "limits"),
+    [
+        ("118.6000,12.4000,1756", (12.4, 118.6, 1756)),
+        ("118.6000,12.4000,-1", (12.4, 118.6, None)),
+        ("0.0000,0.0000,0", (None, None, None)),
+        ("12.4000,118.6000,600", (None, None, 600)),  # the upper below the lower: a corrupt row
+        ("inf,12.4000,", (None, None, None)),
+        ("x,12.4000,y", (None, None, None)),
+    ],
+)
+def test_trading_limits_are_told_only_where_they_can_be_meant(
+    tmp_path: Path, told: str, limits: tuple[float | None, float | None, int | None]
+) -> None:
+    assert LINES[1].endswith(",0.0000,0.0000,0,")
+    line = LINES[1].removesuffix("0.0000,0.0000,0,") + told + ","
+    registry = built(tmp_path, "\n".join((LINES[0], line, *LINES[2:])))
+    assert registry.trading_limits(InstrumentKey(Segment.IDX_I, 13)) == limits
+    assert registry.trading_limits(InstrumentKey(Segment.IDX_I, 99_999)) == (None, None, None)
+
+
+def test_a_file_without_columns_of_limits_tells_none(tmp_path: Path) -> None:
+    registry = built(tmp_path, "\n".join((COMPACT_HEADER, *COMPACT)))
+    assert registry.trading_limits(InstrumentKey(Segment.NSE_FNO, 71_002)) == (None, None, None)
+
+
 def test_counts_every_row_in_use_or_left_out_with_a_reason(tmp_path: Path) -> None:
     report = small_registry(tmp_path).report
     assert report is not None

@@ -71,6 +71,9 @@ DETAILED = {
     "strike": "STRIKE_PRICE",
     "option": "OPTION_TYPE",
     "tick": "TICK_SIZE",
+    "low_limit": "SM_LOWER_LIMIT",
+    "high_limit": "SM_UPPER_LIMIT",
+    "freeze": "SM_FREEZE_QTY",
 }
 COMPACT = {
     "exchange": "SEM_EXM_EXCH_ID",
@@ -87,7 +90,7 @@ COMPACT = {
     "option": "SEM_OPTION_TYPE",
     "tick": "SEM_TICK_SIZE",
 }
-OPTIONAL = frozenset({"type", "series"})
+OPTIONAL = frozenset({"type", "series", "low_limit", "high_limit", "freeze"})
 """Columns without which a file can still be read."""
 
 

@@ -29,7 +29,7 @@ from app.market.instrument_master.ladder import Ladder, strike_step
 from app.market.instrument_master.layout import CALL, Itype, Lists
 from app.market.instrument_master.report import RegistryReport
 from app.market.instrument_master.search import SearchHit, SearchIndex
-from app.market.instrument_master.table import INDEX_OF, Group, MasterTable
+from app.market.instrument_master.table import INDEX_OF, Group, MasterTable, TradingLimits
 from app.market.instrument_master.tokens import TokenParts, parse_token
 
 __all__ = ["REGISTRY", "InstrumentRegistry", "Ladder", "RegistryReport", "SearchHit", "SymbolInfo"]
@@ -107,6 +107,10 @@ class InstrumentRegistry:
     def get_all(self, keys: Sequence[InstrumentKey]) -> list[Instrument | None]:
         """As :meth:`get` of each; much faster for a whole chain."""
         return [None] * len(keys) if self._table is None else self._table.instruments_of_keys(keys)
+
+    def trading_limits(self, key: InstrumentKey) -> TradingLimits:
+        """Of the day of the master; whatever it does not tell is None."""
+        return TradingLimits() if self._table is None else self._table.trading_limits(key)
 
     def by_token(self, token: str) -> Instrument:
         """The instrument of a token, of an alias such as ``GOLD_FUT``, or of a wire key such as ``NSE_FNO:47317``.

@@ -118,6 +118,9 @@ def _typed(cells: pl.DataFrame, *, is_compact: bool) -> pl.DataFrame:
             lot=pl.col("lot").cast(pl.Float64, strict=False).cast(pl.Int32, strict=False).fill_null(1),
             strike=pl.col("strike").cast(pl.Float64, strict=False),
             expiry=_expiry(cells["expiry"]),
+            low_limit=pl.col("low_limit").cast(pl.Float64, strict=False),
+            high_limit=pl.col("high_limit").cast(pl.Float64, strict=False),
+            freeze=pl.col("freeze").cast(pl.Float64, strict=False).cast(pl.Int32, strict=False),
             # Index rows carry their tick in rupees, all others in paise (protocol notes, 4.4).
             tick=pl.when(is_index).then(tick).otherwise(tick / 100.0).round(6),
         )
@@ -241,6 +244,9 @@ def _sorted(rows: pl.DataFrame) -> pl.DataFrame:
         "tick",
         "type",
         "series",
+        "low_limit",
+        "high_limit",
+        "freeze",
         sym=pl.col("upper").cast(pl.Enum(uppers)).to_physical().cast(pl.UInt64),
         strike=pl.when(is_option).then(pl.col("strike")),
         expiry=pl.when(is_derivative).then(pl.col("expiry")).otherwise(0),
@@ -295,12 +301,25 @@ def _arrays(rows: pl.DataFrame) -> dict[str, Column]:
         "strike": rows["strike"].fill_null(float("nan")).to_numpy(),
         "lot": rows["lot"].to_numpy(),
         "tick": rows["tick"].to_numpy(),
+        **_trading_limits(rows),
         "name_start": _starts(names.str.len_bytes().to_numpy()),
         "names": np.frombuffer(names.str.join("").item().encode(), np.uint8),
         "group_start": groups.astype(np.uint32),
         "sym_group": np.searchsorted(groups, symbols["sym_start"]).astype(np.uint32),
         **symbols,
     }
+
+
+def _trading_limits(rows: pl.DataFrame) -> dict[str, Column]:
+    """Circuit prices count only as a pair that can be meant: 0 says none, and the file has had corrupt ones."""
+    low, high = pl.col("low_limit"), pl.col("high_limit")
+    is_meant = (low > 0.0) & (low < high) & high.is_finite()
+    told = rows.select(
+        low_limit=pl.when(is_meant).then(low).fill_null(float("nan")),
+        high_limit=pl.when(is_meant).then(high).fill_null(float("nan")),
+        freeze=pl.when(pl.col("freeze") > 0).then(pl.col("freeze")).fill_null(0),
+    )
+    return {name: told[name].to_numpy() for name in told.columns}
 
 
 def _starts(lengths: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:

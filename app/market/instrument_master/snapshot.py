@@ -31,7 +31,7 @@ import numpy.typing as npt
 from app.core.errors import MasterRefused
 
 MAGIC = b"BTMASTER"
-VERSION = 1
+VERSION = 2
 _HEAD = struct.Struct("<8sIIII")
 _ALIGN = 64
 

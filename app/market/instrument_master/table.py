@@ -3,7 +3,8 @@
 Rows are sorted by symbol, instrument, exchange, expiry, strike, call before put. A *group* is a run of rows with one
 symbol, instrument, exchange and expiry: one chain, one future, one cash line. Columns (``scrip_csv`` writes them):
 ``key_sorted``/``key_row`` find a packed key's row; ``key itype exch opt twin expiry strike lot tick`` describe a row
-(``expiry`` is a date ordinal, 0 for none; ``twin`` marks a name that an earlier exchange has too); ``name_start`` and
+(``expiry`` is a date ordinal, 0 for none; ``twin`` marks a name that an earlier exchange has too), ``low_limit
+high_limit`` are its circuit prices, NaN for none, ``freeze`` the largest order, 0 for none; ``name_start`` and
 ``names`` hold display names; ``sym_start sym_group group_start`` bound a symbol's rows, its groups, a group's rows.
 """
 
@@ -13,6 +14,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
+from math import isnan
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +66,14 @@ class Group(NamedTuple):
 def squeeze(text: str) -> str:
     """Upper case, letters and digits only."""
     return _NOT_ALNUM.sub("", text.upper())
+
+
+class TradingLimits(NamedTuple):
+    """Circuit prices in rupees and the largest order in units; None where the master does not tell."""
+
+    lower_limit: float | None = None
+    upper_limit: float | None = None
+    freeze_qty: int | None = None
 
 
 class MasterTable:
@@ -212,6 +222,14 @@ class MasterTable:
 
     def lot_and_tick(self, row: int) -> tuple[int, float]:
         return int(self._lot[row]), float(self._tick[row])
+
+    def trading_limits(self, key: InstrumentKey) -> TradingLimits:
+        row = self._row_of(key.packed)
+        if row is None:
+            return TradingLimits()
+        lower, upper = float(self.arrays["low_limit"][row]), float(self.arrays["high_limit"][row])
+        freeze = int(self.arrays["freeze"][row]) or None
+        return TradingLimits(freeze_qty=freeze) if isnan(lower) else TradingLimits(lower, upper, freeze)
 
     def name_at(self, row: int) -> str:
         return str(self._names[self._name_start[row] : self._name_start[row + 1]], "utf-8")
