@@ -158,6 +158,9 @@ export class Api {
     return (await this.read(answer, false)) as { access_token: string; user_id: number };
   }
 
+  /** Ends this sign-in for good: its token is worth nothing afterwards. */
+  signOut = () => this.post<{ ended: number }>('api/v2/auth/sign-out', {});
+
   private get<T>(path: string, query: Query = {}): Promise<T> {
     const params = new URLSearchParams();
     for (const [key, value] of Object.entries(query)) if (value != null) params.set(key, String(value));
