@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 from playwright.async_api import expect
 
-from tests.e2e.desk import Desk
+from tests.e2e.desk import PATIENCE_MS, Desk
 
 DASH = "–"
 
@@ -123,11 +124,34 @@ async def test_a_cell_and_a_row_are_copied(desk: Desk) -> None:
     assert len(copied.split("\t")) == 17
 
 
-async def test_charts_draw_open_interest_and_the_smile(desk: Desk) -> None:
+# How many pixels of a plot have exactly the colour of each of these custom properties.
+COLOURED = """(node, names) => {
+    const canvas = node.querySelector('canvas');
+    const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    const style = getComputedStyle(document.documentElement);
+    return names.map(name => {
+        const probe = new OffscreenCanvas(1, 1).getContext('2d');
+        probe.fillStyle = style.getPropertyValue(name).trim();
+        probe.fillRect(0, 0, 1, 1);
+        const [r, g, b] = probe.getImageData(0, 0, 1, 1).data;
+        let count = 0;
+        for (let i = 0; i < data.length; i += 4) count += data[i] === r && data[i + 1] === g && data[i + 2] === b;
+        return count;
+    });
+}"""
+
+
+async def test_charts_draw_what_is_known(desk: Desk) -> None:
     await desk.live()
     await desk.at_test_id("charts").click()
     await expect(desk.at_test_id("chart-panel").locator("canvas")).to_have_count(4)
-    await expect(desk.at_test_id("plot-session")).to_be_visible()
+    for plot, colours in (("oi", ["--down", "--up"]), ("iv", ["--accent"]), ("session", ["--warn"])):
+        node = desk.at_test_id(f"plot-{plot}")
+        await expect(node).not_to_have_class(re.compile("blank"), timeout=PATIENCE_MS)
+        counts = await node.evaluate(COLOURED, colours)
+        assert min(counts) > 0, f"{plot} shows {counts} pixels of {colours}"
+    await desk.at_test_id("session-view").select_option("Total OI")
+    await expect(desk.at_test_id("plot-session").locator(".u-legend")).to_contain_text("Put")
 
 
 async def test_hidden_page_asks_for_no_prices_and_comes_back_with_a_snapshot(desk: Desk) -> None:
@@ -138,28 +162,6 @@ async def test_hidden_page_asks_for_no_prices_and_comes_back_with_a_snapshot(des
     await expect(desk.chain).to_have_attribute("data-fresh", "false", timeout=10_000)
     await desk.page.evaluate(hide % "false" + tell)
     await desk.live()
-
-
-async def test_every_key_has_its_place(desk: Desk) -> None:
-    await desk.live()
-    await desk.press("Control+k")
-    await expect(desk.at_test_id("search")).to_be_focused()
-    await desk.press("Escape")
-    await expect(desk.at_test_id("search")).not_to_be_focused()
-    await desk.press("?")
-    await expect(desk.at_test_id("help")).to_be_visible()
-    await desk.press("Escape")
-    await expect(desk.at_test_id("help")).to_have_count(0)
-    await desk.press("w")
-    await expect(desk.at_test_id("watchlist")).to_have_count(0)
-    await desk.press("w")
-    await expect(desk.at_test_id("watchlist")).to_be_visible()
-    await desk.press("h")
-    await expect(desk.at_test_id("health")).to_be_visible()
-    await desk.press("g")
-    await desk.live()
-    await desk.press("l")
-    await expect(desk.page.locator("html")).to_have_attribute("data-theme", "light")
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import re
+
 from playwright.async_api import expect
 
 from tests.e2e.desk import PATIENCE_MS, Desk
@@ -30,6 +33,21 @@ async def test_all_subscriptions_are_searched_in_place(desk: Desk, service: Serv
     await desk.at_test_id("subs-search").fill("banknifty_idx")
     await expect(desk.at_test_id("subs-count")).to_have_text(f"1 of {_indian(total)}")
     await expect(rows.first).to_contain_text("BANKNIFTY_IDX")
+
+
+async def test_csv_holds_what_the_search_leaves(desk: Desk) -> None:
+    await desk.live()
+    await desk.press("h")
+    count = desk.at_test_id("subs-count")
+    await expect(count).to_contain_text(" of ", timeout=PATIENCE_MS)
+    await desk.at_test_id("subs-search").fill("gold_")
+    await expect(count).to_have_text(re.compile("^[0-9] of "))
+    async with desk.page.expect_download() as started:
+        await desk.at_test_id("subs-csv").click()
+    with (await (await started.value).path()).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == int((await count.text_content() or "0")[0]) > 1
+    assert all(row["token"].startswith("GOLD_") and row["tier"] == "TIER_B" for row in rows)
 
 
 async def test_admin_action_says_what_will_happen_and_waits_for_a_yes(desk: Desk) -> None:

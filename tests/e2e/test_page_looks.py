@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.e2e.desk import DESKTOP, PHONE, Desk
+from tests.e2e.desk import DESKTOP, PATIENCE_MS, PHONE, Desk
 from tests.service import ROOT, Service
 
 AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -57,32 +58,83 @@ async def test_reduced_motion_takes_the_flash_background_away(browser: Browser, 
         await expect(flashed).to_have_css("background-color", "rgba(0, 0, 0, 0)", timeout=10_000)
 
 
+@pytest.fixture(scope="module")
+def listed(service: Service) -> Iterator[Service]:
+    """An entry in the default list, and a second list; gone again afterwards."""
+    entry = {"user_id": 1, "symbol": "INFY", "instrument_type": "EQUITY"}
+    service.post("/api/v2/watchlist/add", entry).raise_for_status()
+    service.post("/api/v2/watchlists/create", {"user_id": 1, "name": "axe"}).raise_for_status()
+    yield service
+    service.post("/api/v2/watchlists/delete", {"user_id": 1, "list": "axe"}).raise_for_status()
+    service.post("/api/v2/watchlist/remove", {"user_id": 1, "symbol": "INFY"}).raise_for_status()
+
+
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize("screen", [DESKTOP, PHONE], ids=["desktop", "phone"])
-async def test_axe_finds_nothing(browser: Browser, service: Service, screen: dict[str, int], theme: str) -> None:
+async def test_axe_finds_nothing(browser: Browser, listed: Service, screen: dict[str, int], theme: str) -> None:
     if not AXE.is_file():
         pytest.skip("axe-core is not installed: npm ci in web/")
     axe = AXE.read_text()
-    async with Desk.at(browser, service.url, screen=screen) as desk:
+    async with Desk.at(browser, listed.url, screen=screen) as desk:
         await desk.live()
         if theme == "light":
             await desk.at_test_id("theme").click()
-        found = {"chain": await _violations(desk, axe)}
-        await desk.atm_row.locator(".c-ltp.ce").click()
-        await expect(desk.at_test_id("depth")).to_be_visible()
-        found["detail"] = await _violations(desk, axe)
-        await desk.press("Escape", "?")
-        await expect(desk.at_test_id("help")).to_be_visible()
-        found["help"] = await _violations(desk, axe)
-        await desk.press("Escape")
-        await desk.search("rel")
-        found["search"] = await _violations(desk, axe)
-        await desk.press("Escape")
-        for view in ("watch", "health"):
-            await desk.go(f"#/{view}")
-            await desk.page.wait_for_timeout(500)
-            found[view] = await _violations(desk, axe)
+        found: dict[str, list[Any]] = {}
+        async for name in _screens(desk):
+            found[name] = await _violations(desk, axe)
         assert {name: what for name, what in found.items() if what} == {}
+
+
+async def _screens(desk: Desk) -> AsyncIterator[str]:
+    """Bring every screen and dialog up in turn, and name it."""
+    yield "chain"
+    await desk.press("2", "c")
+    await expect(desk.at_test_id("chart-panel").locator("canvas")).to_have_count(4)
+    yield "open interest and charts"
+    await desk.press("c", "3")
+    yield "greeks"
+    await desk.atm_row.locator(".c-ltp.ce").click()
+    await expect(desk.at_test_id("depth")).to_be_visible()
+    yield "detail"
+    await desk.press("Escape", "?")
+    await expect(desk.at_test_id("help")).to_be_visible()
+    yield "help"
+    await desk.press("Escape")
+    await desk.at_test_id("sign-in-open").click()
+    await expect(desk.at_test_id("sign-in")).to_be_visible()
+    yield "sign-in"
+    await desk.press("Escape")
+    await desk.search("rel")
+    yield "search"
+    await desk.press("Escape")
+    async for name in _of_lists(desk):
+        yield name
+    await desk.go("#/health")
+    await expect(desk.at_test_id("subs-count")).to_contain_text(" of ", timeout=PATIENCE_MS)
+    yield "health"
+    await desk.at_test_id("admin-clear").click()
+    await expect(desk.at_test_id("confirm")).to_be_visible()
+    yield "confirmation"
+
+
+async def _of_lists(desk: Desk) -> AsyncIterator[str]:
+    await desk.go("#/watch")
+    await expect(desk.entry("INFY")).to_be_visible(timeout=PATIENCE_MS)
+    yield "watchlist"
+    await desk.at_test_id("list-new").click()
+    await expect(desk.at_test_id("list-name")).to_be_focused()
+    yield "new list"
+    await desk.press("Escape")
+    await desk.entry("INFY").locator(".entry").focus()
+    await desk.press("m")
+    await expect(desk.at_test_id("move-dialog")).to_be_visible()
+    yield "move"
+    await desk.press("Escape")
+    await desk.page.locator('[data-testid="list-tab"][data-list="axe"]').click()
+    await desk.at_test_id("list-delete").click()
+    await expect(desk.at_test_id("list-delete-dialog")).to_be_visible()
+    yield "delete list"
+    await desk.press("Escape")
 
 
 async def _violations(desk: Desk, axe: str) -> list[Any]:

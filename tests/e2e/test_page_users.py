@@ -64,6 +64,25 @@ async def test_an_expired_session_is_told_and_the_screen_is_kept(browser: Browse
         await expect(desk.chain).to_have_attribute("data-symbol", "SENSEX")
 
 
+async def test_a_sign_in_ended_elsewhere_is_told_while_the_screen_stays(browser: Browser, guarded: Service) -> None:
+    async with Desk.at(browser, guarded.url, "#/chain/FINNIFTY") as desk:
+        await expect(desk.at_test_id("sign-in")).to_be_visible(timeout=PATIENCE_MS)
+        await desk.sign_in("vikram", PASSWORD)
+        await desk.live()
+        await desk.press("2")
+        await desk.page.evaluate(
+            """() => fetch('/api/v2/auth/sign-out', {method: 'POST', headers: {Authorization:
+                `Bearer ${JSON.parse(sessionStorage.getItem('bt.session.v1')).token}`}})"""
+        )
+        await expect(desk.at_test_id("sign-in")).to_contain_text("Your session has ended", timeout=LIVE_MS)
+        await expect(desk.chain).to_have_attribute("data-fresh", "false")
+        await expect(desk.atm_row.locator(".c-ltp.ce")).not_to_have_text("–")
+        await desk.sign_in("vikram", PASSWORD)
+        await desk.live()
+        await expect(desk.chain).to_have_attribute("data-symbol", "FINNIFTY")
+        await expect(desk.at_test_id("chain-head")).to_contain_text("Build-up")
+
+
 async def test_two_users_in_two_browsers_have_lists_of_their_own(browser: Browser, guarded: Service) -> None:
     async with Desk.at(browser, guarded.url) as asha, Desk.at(browser, guarded.url) as vikram:
         for desk, name in ((asha, "asha"), (vikram, "vikram")):
