@@ -123,29 +123,41 @@ class DhanFeed:
                 return listener
             return self._native.Listener(self._board, index, self._clock.now_ms, listener)
 
+        # The library does not close a socket whose handshake is cancelled: it goes on, and whoever is let in leaves.
+        opening = asyncio.get_running_loop().create_task(self._shake_hands(make_listener, token))
         try:
             # The library's own limit counts from the TCP connection on and closes the socket itself.
             async with asyncio.timeout(2 * self._connect_timeout_s):
-                transport, answered = await ws_connect(
-                    make_listener,
-                    _login_url(self._url, token, self._credentials.client_id),
-                    ssl_context=self._ssl_context,
-                    websocket_handshake_timeout=self._connect_timeout_s,
-                    logger_name=self._silent,
-                    enable_auto_pong=False,  # the listener answers: the native one must see every frame
-                    max_frame_size=MESSAGE_BYTES_MAX,
-                    max_redirects=0,  # a redirect would hand the token to somebody else
-                    use_aiofastnet=self._use_aiofastnet,
-                )
+                transport, answered = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_hang_up)
+            raise
         except WSHandshakeError as error:
             raise _refusal(error, token) from None
         except TimeoutError:
+            opening.add_done_callback(_hang_up)
             raise FeedClosed(f"no answer to the handshake within {self._connect_timeout_s:g} s") from None
         except (OSError, WSError) as error:
             raise FeedClosed(_without(token, f"cannot connect: {error}")) from None
         if answered is None:  # hung up before it answered
             raise FeedClosed("closed before the handshake was answered")
         return _Connection(transport, listener, self._credentials, token)
+
+    async def _shake_hands(
+        self, make_listener: Callable[[WSUpgradeRequest, WSUpgradeResponse], WSListener], token: str
+    ) -> tuple[WSTransport, WSListener | None]:
+        answered: tuple[WSTransport, WSListener | None] = await ws_connect(
+            make_listener,
+            _login_url(self._url, token, self._credentials.client_id),
+            ssl_context=self._ssl_context,
+            websocket_handshake_timeout=self._connect_timeout_s,
+            logger_name=self._silent,
+            enable_auto_pong=False,  # the listener answers: the native one must see every frame
+            max_frame_size=MESSAGE_BYTES_MAX,
+            max_redirects=0,  # a redirect would hand the token to somebody else
+            use_aiofastnet=self._use_aiofastnet,
+        )
+        return answered
 
     def _writer(self, index: int) -> Callable[[bytes, int], bool]:
         if self._board is None:
@@ -280,6 +292,12 @@ class _Connection:
             said = _without(self._token, self._listener.goodbye)[:_SHOWN_CHARS_MAX]
             return FeedClosed(f"closed by the exchange: {said}")
         return FeedClosed("cut without a word")
+
+
+def _hang_up(opening: asyncio.Task[tuple[WSTransport, WSListener | None]]) -> None:
+    """Leave a connection that was let in after nobody waited for it any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result()[0].disconnect(graceful=False)
 
 
 async def run_feed() -> None:

@@ -90,7 +90,8 @@ class FeedPool:
         )
         self._fewer = Doubling(policy.fewer_sockets_s, policy.fewer_sockets_cap_s)
         self._rate_limit = Doubling(policy.rate_limit_s, policy.rate_limit_cap_s)
-        self._cool_until_ms = hooks.cooldown_until_ms
+        left_s = min((hooks.cooldown_until_ms - clock.now_ms()) / 1000, policy.rate_limit_cap_s)
+        self._cool_until_s = clock.monotonic() + max(0.0, left_s)  # a step of the wall clock must not end it
         self._generation = 0
         self._has_minted = False
         self._minting = asyncio.Lock()
@@ -240,15 +241,16 @@ class FeedPool:
 
     def _note_rate_limit(self, min_delay_s: float) -> None:
         # The limit is the account's: of five refusals at once only the first counts.
-        now_ms = self._clock.now_ms()
-        if now_ms >= self._cool_until_ms:
-            self._cool_until_ms = now_ms + int(1000 * max(self._rate_limit.next_s(), min_delay_s))
-            self._hooks.remember_cooldown(self._cool_until_ms)
+        now_s = self._clock.monotonic()
+        if now_s >= self._cool_until_s:
+            wait_s = max(self._rate_limit.next_s(), min_delay_s)
+            self._cool_until_s = now_s + wait_s
+            self._hooks.remember_cooldown(self._clock.now_ms() + int(1000 * wait_s))
 
     async def _cool_down(self, line: LineHealth) -> None:
-        while (left_ms := self._cool_until_ms - self._clock.now_ms()) > 0:
+        while (left_s := self._cool_until_s - self._clock.monotonic()) > 0:
             self._set_state(line, LineState.RATE_LIMITED, "the account's rate limit")
-            await asyncio.sleep(left_ms / 1000)
+            await asyncio.sleep(left_s)
 
     async def _wait_for_token(self, line: LineHealth) -> None:
         """Mint once for all connections; if that one is refused too, wait for somebody to bring another."""

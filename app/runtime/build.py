@@ -45,7 +45,7 @@ from app.rest.stream_ws import StreamEndpoint, StreamSettings
 from app.runtime.bar_file import BarFile
 from app.runtime.clock import ShiftedClock
 from app.runtime.open_interest import OpenInterestBook
-from app.runtime.places import calendar_of, clock_of, secret_key_of
+from app.runtime.places import calendar_of, clock_of, next_life, secret_key_of
 from app.runtime.upstream import Upstream, build_hooks, build_policy, build_upstream
 from app.settings import Settings
 from app.storage.memory_store import MemoryStore
@@ -206,7 +206,9 @@ def build(settings: Settings, *, in_memory: bool = False, given: Given | None = 
     upstream = build_upstream(settings, board.buffers, clock, key, relay.token_is_new, on_loop=given.on_loop)
     market = _build_market(settings, clock, calendar, store, board, upstream, relay, given)
     authenticator = Authenticator(store, clock, key, settings.bt_auth)
-    outbound = _build_outbound(settings, clock, calendar, market, authenticator)
+    began_s = clock.machine_ms() // 1000
+    life_s = began_s if in_memory else next_life(settings, began_s)
+    outbound = _build_outbound(settings, clock, calendar, market, authenticator, life_s)
     relay.renewed = market.ws_manager.credentials_renewed
     relay.deliver = outbound.publisher.notify
     status = Status()
@@ -239,7 +241,12 @@ def build(settings: Settings, *, in_memory: bool = False, given: Given | None = 
 
 
 def _build_outbound(
-    settings: Settings, clock: ShiftedClock, calendar: Calendar, market: Market, authenticator: Authenticator
+    settings: Settings,
+    clock: ShiftedClock,
+    calendar: Calendar,
+    market: Market,
+    authenticator: Authenticator,
+    life_s: int,
 ) -> Outbound:
     bus = _build_bus(settings)
     board = market.board
@@ -255,7 +262,6 @@ def _build_outbound(
         watchlist=lambda user_id, list_name: _watchlist_rows(market, user_id, list_name),
         status=teller.status,
     )
-    life_s = int(clock.now().timestamp() - clock.offset_s)
     cadence = PublisherSettings(life_s, settings.bt_publish_interval_ms / 1000)
     hub = Hub(bus, clock, opener.check, wide=settings.bt_nats_url is None)
     bars = BarBook()

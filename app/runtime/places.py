@@ -7,12 +7,15 @@ import secrets
 from importlib.resources import files
 from pathlib import Path
 
+import structlog
+
 from app.core.sessions import Calendar, parse_exchange_days
 from app.runtime.clock import ShiftedClock
 from app.runtime.masters import MasterPlan, MasterSource, no_download
 from app.settings import Settings
 
-KEY_FILE, LOCK_FILE = "secret.key", "feed.lock"
+KEY_FILE, LOCK_FILE, LIFE_FILE = "secret.key", "feed.lock", "life"
+LIFE_AHEAD_MAX_S = 366 * 86_400  # a number further ahead is no life of ours
 
 
 def clock_of(settings: Settings) -> ShiftedClock:
@@ -37,6 +40,28 @@ def local_masters_of(settings: Settings) -> MasterSource:
 def lock_path_of(settings: Settings) -> Path:
     """The file whose lock its feed's owner holds."""
     return settings.bt_data_dir / LOCK_FILE
+
+
+def next_life(settings: Settings, now_s: int) -> int:
+    """The number of this life of the process: the epoch second it begins in, but always above the last life's.
+
+    A process that is back within a second, or after the machine's clock was set back, would otherwise number its
+    messages as the one before did, and a client could take deltas of one for those of the other.
+    """
+    path = settings.bt_data_dir / LIFE_FILE
+    try:
+        last = int(path.read_text("ascii"))
+    except (OSError, ValueError):
+        last = 0
+    life = max(now_s, last + 1) if last - now_s < LIFE_AHEAD_MAX_S else now_s
+    part = path.with_suffix(".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(str(life), encoding="ascii")
+        part.replace(path)
+    except OSError as error:  # a full disk: the clock alone must do
+        structlog.get_logger("service").warning("not kept", what=LIFE_FILE, reason=error.strerror)
+    return life
 
 
 def secret_key_of(settings: Settings) -> str:

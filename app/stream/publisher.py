@@ -41,8 +41,8 @@ class Screens(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PublisherSettings:
-    """``life_s``: epoch second in which this life of the process began, by the machine's clock: two lives never share
-    one. ``interval_s``: length of a round; rates are counted in rounds of a tenth of a second.
+    """``life_s``: epoch second in which this life of the process began, or a later one: two lives never share one.
+    ``interval_s``: length of a round; rates are counted in rounds of a tenth of a second.
     """
 
     life_s: int

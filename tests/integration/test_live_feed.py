@@ -113,10 +113,12 @@ class Exchange:
         self.pongs: asyncio.Queue[bytes] = asyncio.Queue(100)
         self.paths: list[str] = []
         self.refuse_with: WSUpgradeResponse | None = None
+        self.on_request: Callable[[], object] = lambda: None
         self.url = ""
 
     def answer(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
         self.paths.append(request.path.decode())
+        self.on_request()
         if self.refuse_with is not None:
             return WSUpgradeResponseWithListener(self.refuse_with, None)
         return Session(self)
@@ -367,6 +369,19 @@ async def test_a_server_that_never_answers(buffers: TickBuffers, keys: Keys) -> 
             await feed.connect(0)
         for writer in writers:
             writer.close()
+
+
+async def test_a_handshake_that_is_answered_after_we_gave_up_leaves_no_connection(
+    feed: DhanFeed, exchange: Exchange
+) -> None:
+    """It would count towards the account's five, with nobody behind it."""
+    opening = asyncio.create_task(feed.connect(0))
+    exchange.on_request = opening.cancel
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    async with asyncio.timeout(5):
+        session = await exchange.sessions.get()
+        await session.gone.wait()
 
 
 def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from app.core.ids import InstrumentKey
+from app.core.instruments import Instrument
 from app.market.live_prices import BOARD_FIELDS
 from app.market.states import STATES, InstrumentState, states
 from app.market.wishes import TIER_B_OWNER
@@ -135,13 +136,21 @@ async def unsettled(stage: Stage) -> list[str]:
     dead = [
         f"{each.token} {state}"
         for each, state in zip(owned.values(), shown, strict=True)
-        if state not in LIVELY and not (state is InstrumentState.SENT and exchange.is_silent(each.key))
+        if not _is_well(stage, each, state)
     ]
     if dead:
         found.append(f"{len(dead)} instruments are not live, first {dead[0]}")
     if runtime.control._tier_b.waiting:
         found.append(f"Tier B waits for {runtime.control._tier_b.waiting}")
     return found + await _unstored(stage)
+
+
+def _is_well(stage: Stage, instrument: Instrument, state: InstrumentState) -> bool:
+    """Live; or it cannot be, because it never trades or its market does not trade now."""
+    if state in LIVELY or (state is InstrumentState.SENT and stage.exchange.is_silent(instrument.key)):
+        return True
+    trades = stage.calendar.judged_from(instrument.key.segment, stage.clock.now()) is not None
+    return not trades and state in (InstrumentState.CLOSED, InstrumentState.SENT, InstrumentState.GAP)
 
 
 def _sent_on(stage: Stage, number: int) -> list[InstrumentKey]:

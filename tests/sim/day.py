@@ -16,7 +16,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,16 @@ from structlog.testing import capture_logs
 from app.sim.faults import Fault, FaultKind, TimedFault, plan_faults
 from app.sim.loop import SimLoop
 from tests.sim.checks import Safety, unlike, unsettled
+from tests.sim.mishaps import Mishaps
 from tests.sim.people import CHAINS, Screen, User
-from tests.sim.stage import SMALL, WIDE, Props, Shape, Stage, moment
+from tests.sim.stage import SMALL, WIDE, Hours, Props, Shape, Stage, moment
 
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
 DAY_MINUTES = 405.0  # 09:00 to 15:45
 COMPLAINTS_MAX = 20
 SETTLE_S = 600.0  # 806 and 429 may keep a connection away for minutes
 STANDSTILL_ROUNDS = 11  # of the publisher: the slowest rate is one in ten
+EDGES = ((8, 43), (8, 57), (9, 11), (9, 13), (15, 27), (15, 28), (16, 57), (23, 52))  # a few minutes before a change
 WIDE_EVERY = 50  # seeds: one of so many has the wider world, at the service's own pace
 LONG_KINDS = frozenset({FaultKind.REFUSE, FaultKind.DISCONNECT})  # what may keep a connection away for minutes
 
@@ -89,9 +91,14 @@ def shape_of(seed: int, minutes: float) -> Shape:
     world = WIDE if is_wide else SMALL
     limits = rng.choice(world.limits)
     is_roomy = limits.capacity > 5_000
+    hours = _hours_of(rng, is_day=is_day)
+    begins = rng.choice(EDGES) if hours is Hours.MARKET else (rng.randint(9, 15), rng.randint(16, 59))
     return Shape(
         seed=seed,
-        epoch_s=moment(9, 0) if is_day else moment(rng.randint(9, 15), rng.randint(0, 59)),
+        epoch_s=moment(9, 0) if is_day else moment(*begins),
+        hours=hours,
+        sets_clock=not is_day and rng.random() < 0.25,
+        is_refused=not seed % 3,
         limits=limits,
         world=world,
         users=rng.randint(2, 5),
@@ -105,6 +112,12 @@ def shape_of(seed: int, minutes: float) -> Shape:
     )
 
 
+def _hours_of(rng: random.Random, *, is_day: bool) -> Hours:
+    if is_day:
+        return rng.choice((Hours.ALWAYS, Hours.MARKET))
+    return rng.choices(list(Hours), (12, 4, 2, 1))[0]
+
+
 class Play:
     """One day, from the start to the last timer."""
 
@@ -113,13 +126,13 @@ class Play:
         self.trace = Trace()
         self._duration_s = minutes * 60.0
         self._loop = loop
-        self._rng = random.Random(f"play {seed}")
         self._stage = Stage(shape, props, loop, self.complain)
         self._safety = Safety(self._stage)
         is_day = minutes >= 60
         self._gap_s = 60.0 if is_day else 5.0
         self._users = [User(each + 1, self._stage, self.trace.note, self.complain) for each in range(shape.users)]
         self._screens = [Screen(each, self._stage, self.trace.note, self.complain) for each in range(shape.screens)]
+        self._mishaps = Mishaps(self._stage, self._screens, self._gap_s, self.trace.note)
 
     def complain(self, what: str) -> None:
         self.trace.note("complaint", what)
@@ -129,14 +142,15 @@ class Play:
     async def run(self) -> None:
         stage = self._stage
         await stage.open()
-        crowd = [self._loop.create_task(user.run(self._gap_s)) for user in self._users]
-        screens = [self._loop.create_task(screen.run()) for screen in self._screens]
-        mishaps = [self._loop.create_task(self._lose_store()), self._loop.create_task(self._restart())]
+        crowd = [self._loop.create_task(user.run(self._gap_s), name="play user") for user in self._users]
+        screens = [self._loop.create_task(screen.run(), name="play screen") for screen in self._screens]
+        mishaps = self._mishaps.start()
         await self._watch(self._duration_s)
         for task in (*crowd, *mishaps):
             task.cancel()
         await asyncio.wait([*crowd, *mishaps])
-        self._heal()
+        self._mishaps.heal()
+        await stage.is_up.wait()
         await self._settle()
         await self._compare()
         self._loop_tasks_end(screens)
@@ -154,28 +168,6 @@ class Play:
             runtime = self._stage.runtime
             self.trace.note("second", self._loop.time(), runtime.subscriptions.total, runtime.ws_manager.connected)
 
-    async def _lose_store(self) -> None:
-        while True:
-            await asyncio.sleep(self._rng.expovariate(1.0 / (12.0 * self._gap_s)))
-            self._stage.store.is_away = True
-            self.trace.note("store away")
-            await asyncio.sleep(self._rng.choice((0.1, 2.0, 15.0)))
-            self._stage.store.is_away = False
-
-    async def _restart(self) -> None:
-        while True:
-            await asyncio.sleep(self._rng.expovariate(1.0 / (30.0 * self._gap_s)))
-            self.trace.note("restart")
-            for screen in self._screens:
-                screen.cut()
-            await asyncio.shield(self._loop.create_task(self._stage.restart()))
-
-    def _heal(self) -> None:
-        self._stage.exchange.heal()
-        self._stage.store.is_away = False
-        for screen in self._screens:
-            screen.calm()
-
     async def _settle(self) -> None:
         began = self._loop.time()
         while lacking := await unsettled(self._stage):
@@ -189,13 +181,20 @@ class Play:
     async def _compare(self) -> None:
         await self._watch(12.0)  # the screens come back
         self._stage.is_frozen = True
-        await asyncio.sleep(0.65 + STANDSTILL_ROUNDS * self._stage.shape.publish_ms / 1000)
+        for is_last in (False, True):
+            await asyncio.sleep(0.65 + STANDSTILL_ROUNDS * self._stage.shape.publish_ms / 1000)
+            wrong = list(self._differences())
+            if not wrong or is_last:  # a session may have begun a moment ago
+                break
+        for each in wrong:
+            self.complain(each)
+        self._stage.is_frozen = False
+
+    def _differences(self) -> Iterator[str]:
         for screen in self._screens:
             if not screen.is_connected:
-                self.complain("a screen is not connected")
-            for wrong in unlike(self._stage, screen):
-                self.complain(wrong)
-        self._stage.is_frozen = False
+                yield "a screen is not connected"
+            yield from unlike(self._stage, screen)
 
     def _loop_tasks_end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         for task in tasks:
@@ -234,7 +233,7 @@ def simulate(seed: int, minutes: float, props: Props) -> Outcome:
         play = loop.run_until_complete(_prepare(seed, minutes, props, loop, shape))
         loop.set_exception_handler(lambda _loop, context: play.complain(_told(context)))
         try:
-            loop.run_until_complete(play.run())
+            loop.run_until_complete(loop.create_task(play.run(), name="play run"))
         except Exception as error:
             play.complain(f"the simulation broke: {error!r}")
         finally:

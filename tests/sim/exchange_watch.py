@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,20 @@ from app.sim.line import Line
 from app.sim.prices import Slots
 from app.sim.smile import Floats
 
+TOO_MANY_REQUESTS = 429
+RATE_LIMIT_S = 59.0  # the service waits a minute at least
+ALSO_COUNTS_S = 1.0  # handshakes that were under way
 TOO_MANY_ASKED = "a message that the exchange does not take"
 
 
 class WatchedExchange(Exchange):
     """Judges the service by its messages alone; ``wrong`` collects what no exchange should ever see."""
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: Any, time_s: Callable[[], float]) -> None:
         super().__init__(*args)
+        self._time_s = time_s
+        self.limited_at_s = -1e9
+        self.limited_until_s = 0.0
         self.wrong: list[str] = []
         self.asked: dict[int, set[InstrumentKey]] = {}  # by messages, whether they had an effect or not
         self.ghosts: dict[int, set[InstrumentKey]] = {}  # unsubscribed without effect
@@ -32,6 +38,15 @@ class WatchedExchange(Exchange):
     @property
     def lines(self) -> dict[int, Line]:
         return self._lines
+
+    def admit(self, target: str) -> Admission:
+        now_s = self._time_s()
+        if self.limited_at_s + ALSO_COUNTS_S < now_s < self.limited_until_s:
+            self.wrong.append(f"a handshake {now_s - self.limited_at_s:.1f} s after the rate limit")
+        answer = super().admit(target)
+        if answer.status == TOO_MANY_REQUESTS and now_s >= self.limited_until_s:
+            self.limited_at_s, self.limited_until_s = now_s, now_s + RATE_LIMIT_S
+        return answer
 
     def open(self, admission: Admission, now_s: float) -> int:
         mine = [line for line in self._lines.values() if line.client_id == admission.client_id and line.end is None]

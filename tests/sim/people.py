@@ -49,12 +49,14 @@ class User:
             (4, self._take_token),
             (4, self._drop_token),
             (2, self._clear),
+            (1, self._leave),
             (1, self._rebalance),
             (1, self._unsubscribe_all),
             (1, self._end_of_day),
         )
         while True:
             await asyncio.sleep(self._rng.expovariate(1.0 / mean_gap_s))
+            await self._stage.is_up.wait()
             act = self._rng.choices([act for _, act in acts], [weight for weight, _ in acts])[0]
             patience_s = self._rng.choice((0.005, 0.02, 60.0, 60.0, 60.0))
             try:
@@ -62,6 +64,10 @@ class User:
                     told = await act()
             except TimeoutError:
                 told = "went away"
+            except asyncio.CancelledError:
+                if _is_leaving():
+                    raise
+                told = "the service was killed"
             except TerminalError as refused:
                 told = refused.code
             except Exception as error:
@@ -110,6 +116,15 @@ class User:
     async def _clear(self) -> object:
         return await self._stage.runtime.watchlists.clear(self._number)
 
+    async def _leave(self) -> object:
+        lists = self._stage.runtime.watchlists
+        for each in lists.explicit_entries(self._number):
+            assert each.expiry is not None
+            await lists.release_chain(self._number, each.symbol, each.expiry)
+        cleared = await lists.clear(self._number)
+        await asyncio.sleep(self._rng.uniform(20.0, 90.0))
+        return cleared
+
     async def _rebalance(self) -> object:
         return len(self._stage.runtime.ws_manager.rebalance())
 
@@ -120,6 +135,12 @@ class User:
         now = self._stage.clock.now()
         mark = f"EOD:sim:{now.isoformat()}"
         return await self._stage.runtime.watchlists.end_of_day(mark, now, ("NSE",))
+
+
+def _is_leaving() -> bool:
+    """Whether the user is cancelled, rather than the service's work for them."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class Screen:
@@ -147,6 +168,7 @@ class Screen:
         """Until cancelled."""
         try:
             while True:
+                await self._stage.is_up.wait()
                 if not self.is_connected:
                     self._connect()
                 if self._calm.is_set():

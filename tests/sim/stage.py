@@ -8,15 +8,17 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
-from datetime import date, datetime
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, time
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.cli.sim import RegistryDirectory, in_session_of
 from app.core.errors import StoreUnavailable
-from app.core.sessions import Calendar, parse_exchange_days
+from app.core.ids import Exchange
+from app.core.sessions import Calendar, ExchangeDays, parse_exchange_days
 from app.dhan.credentials import Token
 from app.market.instrument_master.registry import InstrumentRegistry
 from app.market.instrument_master.scrip_csv import build_snapshot
@@ -30,7 +32,7 @@ from app.sim.exchange import ExchangeConfig
 from app.sim.faults import TimedFault
 from app.sim.loop import SimLoop
 from app.sim.prices import MarketShape
-from app.sim.server import ServerConfig, SimulatorServer
+from app.sim.server import FeedSocket, ServerConfig, SimulatorServer
 from app.storage.memory_store import MemoryStore
 from tests.sim.exchange_watch import WatchedExchange
 from tests.tiny_market import write_tiny_master
@@ -52,7 +54,23 @@ strikes = 11
 fo_stocks = true
 """
 LOOK_S = 1.0
+EARLY_AFTER_S = 150.0
+HEARD_S = 0.1  # an answer of the exchange has arrived by then
 OPERATOR_S = 45.0  # how long a person takes to bring a new token
+
+
+class Hours(StrEnum):
+    """When the markets of the run trade."""
+
+    ALWAYS = "always"
+    MARKET = "market"  # as on any Tuesday
+    EARLY = "early"  # NSE closes in the middle of the run
+    HOLIDAY = "holiday"  # NSE and BSE are closed
+
+
+class StoreTrouble(StrEnum):
+    AWAY = "away"  # nothing works
+    FULL = "full"  # reads do
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +109,10 @@ class Shape:
     untraded: float = 0.1
     step_s: float = 0.25
     publish_ms: int = 250
-    real_hours: bool = False
     faults: tuple[TimedFault, ...] = ()
+    sets_clock: bool = False
+    is_refused: bool = False
+    hours: Hours = Hours.ALWAYS
 
 
 class FlakyStore(MemoryStore):
@@ -101,12 +121,13 @@ class FlakyStore(MemoryStore):
     def __init__(self, clock: ShiftedClock, rng: random.Random) -> None:
         super().__init__(clock)
         self._rng = rng
-        self.is_away = False
+        self.trouble_now: StoreTrouble | None = None
         self.slowness_s = 0.02
 
     async def commit(self, changes: Changes) -> list[int]:
         await asyncio.sleep(self.slowness_s * self._rng.random())
-        self._require()
+        if self.trouble_now is not None:
+            raise StoreUnavailable(f"the database is {self.trouble_now}")
         ids = await super().commit(changes)
         await asyncio.sleep(self.slowness_s * self._rng.random())
         return ids
@@ -120,7 +141,7 @@ class FlakyStore(MemoryStore):
         return await super().was_done(once)
 
     def _require(self) -> None:
-        if self.is_away:
+        if self.trouble_now is StoreTrouble.AWAY:
             raise StoreUnavailable("the database cannot be reached")
 
 
@@ -145,10 +166,20 @@ class Props:
 
 
 def calendar_for(shape: Shape) -> Calendar:
-    if not shape.real_hours:
+    if shape.hours is Hours.ALWAYS:
         return Calendar([], IST, always_open=True)
     folder = Path(__file__).parents[2] / "app" / "core" / "calendars"
-    return Calendar([parse_exchange_days(each.read_text("utf-8")) for each in sorted(folder.iterdir())], IST)
+    return Calendar([_days(shape, each) for each in sorted(folder.glob("*.toml"))], IST)
+
+
+def _days(shape: Shape, file: Path) -> ExchangeDays:
+    days = parse_exchange_days(file.read_text("utf-8"))
+    if shape.hours is Hours.HOLIDAY and days.exchange is not Exchange.MCX:
+        return replace(days, closed=days.closed | {DAY})
+    if shape.hours is Hours.EARLY and days.exchange is Exchange.NSE:
+        closes = datetime.fromtimestamp(shape.epoch_s + EARLY_AFTER_S, IST).time()
+        return replace(days, special={DAY: (time(9, 15), closes)})
+    return days
 
 
 class Stage:
@@ -159,12 +190,14 @@ class Stage:
         self.loop = loop
         self.rng = random.Random(f"stage {shape.seed}")
         self.clock_step_s = 0.0
+        self._was_set = False
         self.clock = ShiftedClock(
             IST, epoch_s=lambda: shape.epoch_s + loop.time() + self.clock_step_s, monotonic_s=loop.time
         )
         self.calendar = calendar_for(shape)
         self.store = FlakyStore(self.clock, self.rng)
         self.is_frozen = False
+        self.is_up = asyncio.Event()
         self.lives = 0
         self._props = props
         self._data_dir = Path(tempfile.mkdtemp(dir=props.directory))  # kept over restarts, fresh for each run
@@ -195,7 +228,7 @@ class Stage:
         )
         directory, in_session = RegistryDirectory(registry, shape.seed), in_session_of(self.calendar)
         server = SimulatorServer(config, directory, self.loop, in_session)
-        server.exchange = WatchedExchange(config.exchange, directory, in_session)
+        server.exchange = WatchedExchange(config.exchange, directory, in_session, time_s=self.loop.time)
         return server
 
     def _build(self) -> Runtime:
@@ -228,8 +261,8 @@ class Stage:
     async def open(self) -> None:
         await self.store.start()
         await self.server.start()
-        self._pump = self.loop.create_task(self._keep_pumping())
-        self._operator = self.loop.create_task(self._mind_tokens())
+        self._pump = self.loop.create_task(self._keep_pumping(), name="play pump")
+        self._operator = self.loop.create_task(self._mind_tokens(), name="play operator")
         await self.start()
 
     async def _keep_pumping(self) -> None:
@@ -258,6 +291,7 @@ class Stage:
         """As the lifecycle starts it, without files, child processes and scheduler."""
         runtime = self.runtime
         self.lives += 1
+        self.is_up.clear()
         await runtime.outbound.bus.start()
         runtime.sessions.look()
         while True:
@@ -270,6 +304,7 @@ class Stage:
         runtime.outbound.publisher.start()
         runtime.outbound.hub.start()
         self._main = self.loop.create_task(self._run(runtime))
+        self.is_up.set()
 
     async def _run(self, runtime: Runtime) -> None:
         works: list[Coroutine[Any, Any, None]] = [
@@ -292,22 +327,40 @@ class Stage:
             await asyncio.sleep(LOOK_S)
             runtime.sessions.look()
 
-    async def stop(self, *, at_once: bool = False) -> None:
-        """Stop the service: in order, or ``at_once``, without writing what is due."""
+    async def stop(self) -> None:
+        """Stop the service in order."""
         assert self._main is not None
         self._main.cancel()
         await asyncio.wait([self._main])
-        if not at_once:
-            await self.runtime.control.flush()
+        await self.runtime.control.flush()
+        await self._clear_away()
+
+    async def _clear_away(self) -> None:
         self.runtime.outbound.hub.stop()
         self.runtime.outbound.publisher.stop()
         await self.runtime.outbound.bus.stop()
         await self.runtime.upstream.http.aclose()
 
     async def restart(self) -> None:
-        await self.stop(at_once=True)
+        """As ``kill -9`` and a start: whatever the service was doing ends where it is."""
+        self.is_up.clear()
+        if self.loop.time() - self.exchange.limited_at_s < HEARD_S or self._was_set:
+            self.exchange.limited_until_s = 0.0  # it cannot have kept what it had not heard, nor with another clock
+        for link in list(self.loop.links):
+            if not isinstance(link.get_protocol(), FeedSocket):
+                link.abort()
+        doomed = [task for task in asyncio.all_tasks(self.loop) if not task.get_name().startswith("play ")]
+        for task in sorted(doomed, key=_number):
+            task.cancel()
+        await asyncio.wait(doomed)
+        await self._clear_away()
         self.runtime = self._build()
         await self.start()
+
+    def set_clock(self, step_s: float) -> None:
+        """Somebody sets the machine's clock."""
+        self.clock_step_s += step_s
+        self._was_set = True
 
     async def _mind_tokens(self) -> None:
         """The person who brings a new token when the service says that it waits for one."""
@@ -317,6 +370,11 @@ class Stage:
             if states & {LineState.WAITING_FOR_TOKEN, LineState.STOPPED}:
                 self._tokens += 1
                 self.runtime.upstream.tokens.replace(Token(f"token-{self._tokens}"))
+
+
+def _number(task: asyncio.Task[Any]) -> int:
+    """In order of making: a set of tasks has another order each time."""
+    return int(task.get_name().rsplit("-", 1)[1])
 
 
 def moment(hour: int, minute: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.day import Outcome, regressions, simulate
+from tests.sim.day import REGRESSIONS, Outcome, regressions, simulate
 from tests.sim.stage import Props
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,14 +39,20 @@ def test_nothing_goes_wrong_on_a_day_full_of_faults(seed: int, minutes: float, p
     assert outcome.counts["told"] > 20
 
 
+def test_nothing_goes_wrong_on_a_day_that_nobody_has_seen(props: Props) -> None:
+    seed = random.SystemRandom().randrange(1_000_000)
+    outcome = simulated(seed, 2.0, props)
+    assert outcome.complaints == [], f"keep it: {seed} 2 in {REGRESSIONS}"
+
+
 def test_the_same_seed_is_the_same_day_in_another_process(props: Props) -> None:
     script = (
         "from pathlib import Path; from tests.sim.day import simulate; from tests.sim.stage import Props;"
-        f"print(simulate(5, 0.5, Props(Path({str(props.directory)!r}))).trace)"
+        f"print(simulate(9, 1.0, Props(Path({str(props.directory)!r}))).trace)"
     )
     other = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, env={"PYTHONHASHSEED": "1"}, capture_output=True, check=True
     )
-    first, second = simulated(5, 0.5, props), simulated(6, 0.5, props)
+    first, second = simulated(9, 1.0, props), simulated(10, 1.0, props)
     assert other.stdout.decode().split() == [first.trace]
     assert first.trace != second.trace
