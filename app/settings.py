@@ -24,6 +24,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.core.entitlement import parse_segments
 from app.core.eod import EndOfDayRule, parse_eod_time
 
 _SCHEMES = {
@@ -101,6 +102,7 @@ class Settings(BaseSettings):
     bt_ask_again_max_s: float = Field(default=1800.0, ge=5, le=86_400)
     bt_publish_interval_ms: int = Field(default=100, ge=20, le=1000)
     bt_stalled_client_s: float = Field(default=30.0, gt=0, le=600)
+    bt_segments: str = ""
     bt_requests_at_once: int = Field(default=512, ge=1, le=10_000)
     bt_requests_a_second: float = Field(default=50.0, ge=1, le=10_000)
     bt_lists_max: int = Field(default=50, ge=1, le=1_000)
@@ -160,6 +162,12 @@ class Settings(BaseSettings):
     @classmethod
     def _readable_eod(cls, value: str) -> str:
         parse_eod_time(value)
+        return value
+
+    @field_validator("bt_segments")
+    @classmethod
+    def _readable_segments(cls, value: str) -> str:
+        parse_segments(value)
         return value
 
     @field_validator("bt_timezone")

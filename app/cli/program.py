@@ -221,6 +221,21 @@ def status(url: Url = None, token: Token = None) -> None:
 
 
 @cli.command()
+def viewers(
+    since: Annotated[
+        str | None, typer.Option(help="From that day on, such as 2026-02-01; a month if left out.")
+    ] = None,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Count who saw prices, by day and exchange segment, for the exchanges' reports."""
+    from app.cli import show
+
+    with _remote(url, token) as remote:
+        show.viewers(remote, _out(), since)
+
+
+@cli.command()
 def migrate() -> None:
     """Bring the database to the newest schema."""
     from app.cli import database

@@ -40,6 +40,8 @@ A refused request changes nothing.
 _MEANINGS = {
     "INSTRUMENT_UNKNOWN": "no such symbol or token is listed",
     "EXPIRY_UNKNOWN": "the symbol has no such expiry; `valid` lists those it has",
+    "NOT_ENTITLED": "prices of those `segments` are not for this user (`BT_SEGMENTS`)",
+    "OVERLOADED": "more at once than the service takes; `Retry-After` says when to come again",
     "NOT_IN_WATCHLIST": "there is no such entry",
     "ALREADY_IN_WATCHLIST": "the entry is there already",
     "LIST_UNKNOWN": "the user has no list of that name",

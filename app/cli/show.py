@@ -36,6 +36,14 @@ def search(remote: Remote, console: Console, text: str, limit: int) -> None:
     console.print(table)
 
 
+def viewers(remote: Remote, console: Console, since: str | None) -> None:
+    answer = remote.get("/api/v2/admin/viewers", since=since)
+    table = Table("day", "segment", "users", "addresses", title=f"since {answer['since']}")
+    for line in answer["viewers"]:
+        table.add_row(line["day"], line["segment"], number(line["users"]), number(line["addresses"]))
+    console.print(table)
+
+
 def chain(remote: Remote, console: Console, symbol: str, expiry: str | None, exchange: str | None) -> None:
     """One option chain with live rows; without an expiry the nearest."""
     name = in_path(symbol)

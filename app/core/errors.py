@@ -82,6 +82,13 @@ class Forbidden(TerminalError):
     http_status = 403
 
 
+class NotEntitled(TerminalError):
+    """``segments=[…]``: those whose prices this user may not see."""
+
+    code = "NOT_ENTITLED"
+    http_status = 403
+
+
 class RateLimited(TerminalError):
     code = "RATE_LIMITED"
     http_status = 429

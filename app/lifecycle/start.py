@@ -188,6 +188,7 @@ class Starter:
         stack.callback(self._keep_open_interest)
         stack.push_async_callback(self._flush)
         stack.push_async_callback(runtime.bar_file.save)
+        stack.push_async_callback(runtime.outbound.audience.flush)
         tasks = Supervisor()
         stack.push_async_callback(tasks.stop)
         works: list[Coroutine[Any, Any, None]] = [
@@ -200,6 +201,7 @@ class Starter:
             self._announce(),
             runtime.outbound.recorder.run(),
             runtime.bar_file.run(),
+            runtime.outbound.audience.run(),
         ]
         if runtime.upstream.feed is not None:
             works += [runtime.ws_manager.run(), runtime.upstream.tokens.run(), runtime.oi_baselines.run()]

@@ -78,6 +78,11 @@ class LegFinder:
         self._require_fit(ladder, instrument_type)
         return self.cut(ladder, instrument_type, self._require_spot(ladder, instrument_type, spot))
 
+    def shown(self, wanted: Wanted) -> list[Instrument]:
+        """Whose prices a wish shows: its legs, and the underlying of a chain."""
+        spot = self._universe.spot_of(wanted.chain.symbol, wanted.chain.expiry, wanted.chain.exchange)
+        return [*wanted.legs, *([spot] if spot is not None and wanted.window is not None else [])]
+
     def again(self, chain: ChainKey, centre: float | None) -> Wanted | None:
         """What a stored wish comes to now; None if it is no longer listed, or nobody knows where its window was.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import date
 
@@ -10,6 +10,7 @@ from app.core import current
 from app.core.blocking import run
 from app.core.errors import AlreadyInWatchlist, NotInWatchlist, TerminalError
 from app.core.ids import format_expiry
+from app.core.instruments import Instrument
 from app.market.atm_engine import ChainId
 from app.market.entries import AddResult, ChainResult, EntryView, RemoveResult
 from app.market.eviction import ChainKey
@@ -22,6 +23,13 @@ __all__ = ["Desk", "ListLimits", "WatchlistManager"]
 USE_STORED_EVERY_MS = 15_000  # last use is written at most so often per entry
 LIST_SHOWN_MAX = 8  # chains of a list that count as on the screen that shows it
 OPTION_TYPES = (InstrumentType.STOCK_OPTION, InstrumentType.INDEX_OPTION, InstrumentType.COMMODITY_OPTION)
+
+
+Permit = Callable[[Sequence[Instrument]], None]
+
+
+def _anything(instruments: Sequence[Instrument]) -> None:
+    """Everybody may see everything."""
 
 
 class WatchlistManager(NamedLists):
@@ -39,10 +47,12 @@ class WatchlistManager(NamedLists):
         *,
         exchange: str | None = None,
         list_name: str = DEFAULT_LIST,
+        permit: Permit = _anything,
     ) -> AddResult:
         """Put a chain, a future or a cash line on a list of the user and subscribe it whole.
 
-        Without an expiry the nearest listed one is meant. An entry that was evicted is taken back in.
+        Without an expiry the nearest listed one is meant. An entry that was evicted is taken back in. ``permit`` raises
+        where the user may not see the instruments it is called with.
 
         Raises:
             ListUnknown: the user has no such list.
@@ -50,7 +60,7 @@ class WatchlistManager(NamedLists):
             AlreadyInWatchlist, ListLimit, CapacityExceeded, StoreUnavailable: nothing has changed.
         """
         return await self._in_turn(
-            self._add(user_id, symbol, expiry, instrument_type, underlying_ltp, exchange, list_name)
+            self._add(user_id, symbol, expiry, instrument_type, underlying_ltp, exchange, list_name, permit)
         )
 
     async def _add(
@@ -62,9 +72,11 @@ class WatchlistManager(NamedLists):
         underlying_ltp: float | None,
         exchange: str | None,
         list_name: str,
+        permit: Permit,
     ) -> AddResult:
         row = self._require_list(user_id, list_name)
         wanted = self._finder.find(symbol, expiry, instrument_type, underlying_ltp, exchange)
+        permit(self._finder.shown(wanted))
         chain = wanted.chain
         held = self.book.find(user_id, row.name, chain.symbol, chain.expiry, instrument_type)
         if held is not None and held.is_active:
@@ -140,20 +152,28 @@ class WatchlistManager(NamedLists):
         underlying_ltp: float | None = None,
         *,
         exchange: str | None = None,
+        permit: Permit = _anything,
     ) -> ChainResult:
         """Subscribe an option chain for its caller without a list; again re-centres that caller's window only.
 
         Raises:
             InstrumentUnknown, ExpiryUnknown, InvalidRequest, SpotUnknown, CapacityExceeded, StoreUnavailable: as add.
         """
-        return await self._in_turn(self._subscribe_chain(user_id, symbol, expiry, underlying_ltp, exchange))
+        return await self._in_turn(self._subscribe_chain(user_id, symbol, expiry, underlying_ltp, exchange, permit))
 
     async def _subscribe_chain(
-        self, user_id: int, symbol: str, expiry: str | date, underlying_ltp: float | None, exchange: str | None
+        self,
+        user_id: int,
+        symbol: str,
+        expiry: str | date,
+        underlying_ltp: float | None,
+        exchange: str | None,
+        permit: Permit,
     ) -> ChainResult:
         ladder = self._finder.ladder(self._finder.symbol(symbol), expiry, exchange)
         kind = self._finder.type_of(ladder)
         wanted = self._finder.find(ladder.symbol, ladder.expiry, kind, underlying_ltp, ladder.exchange)
+        permit(self._finder.shown(wanted))
         held = self.book.find(user_id, EXPLICIT_LIST, ladder.symbol, ladder.expiry, kind)
         _, result = await self._take_in(user_id, EXPLICIT_LIST, wanted, held)
         return replace(result, message=f"{len(wanted.legs)} instruments of {name_of(wanted.chain)} subscribed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 
 from pydantic import Field
 
@@ -44,3 +44,16 @@ class AccessLog(Answer):
     count: int
     next: str | None
     log: list[AccessLine]
+
+
+class ViewerLine(Answer):
+    day: date
+    segment: str
+    users: int = Field(description="distinct `users.id`")
+    addresses: int
+
+
+class Viewers(Answer):
+    since: date
+    count: int
+    viewers: list[ViewerLine]

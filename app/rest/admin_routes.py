@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date, timedelta
 from typing import Annotated
 
 from fastapi import Query, Request
@@ -23,6 +24,7 @@ from app.rest.subscription_routes import Cursor, LogLimit
 UserQuery = Annotated[int | None, Query(alias="user_id", ge=1, le=limits.USER_ID_MAX, description="`users.id`")]
 
 EverywhereQuery = Annotated[bool, Query(description="every sign-in of the caller, on all devices")]
+SinceDay = Annotated[date | None, Query(description="`2026-02-01`")]
 
 
 class AdminRoutes:
@@ -63,6 +65,12 @@ class AdminRoutes:
                 "Sign-ins, failures and admin actions, newest first", examples.ACCESS_LOG,
                 (Unauthenticated, Forbidden, StoreUnavailable), query="/admin/access-log?action=SIGN_IN&limit=1",
             ),
+            Operation(
+                0, get, "/admin/viewers", self.viewers, access_schemas.Viewers,
+                "Who saw prices: distinct users and addresses by day and segment, for the exchanges' reports",
+                examples.VIEWERS, (Unauthenticated, Forbidden, StoreUnavailable),
+                query="/admin/viewers?since=2026-02-01",
+            ),
         ]  # fmt: skip
 
     async def unsubscribe_all_tier_a(self, caller: Caller) -> Response:
@@ -99,6 +107,13 @@ class AdminRoutes:
 
     async def tier_b_report(self) -> Response:
         return JsonAnswer(dict(self._services.control.tier_b_report()))
+
+    async def viewers(self, since: SinceDay = None) -> Response:
+        """From that day on; a month if left out. What was seen in the last seconds is in it."""
+        await self._services.audience.flush()
+        first = since or self._services.clock.now().date() - timedelta(days=limits.VIEWERS_DAYS)
+        counts = await self._services.store.viewer_counts(first)
+        return JsonAnswer({"since": first, "count": len(counts), "viewers": counts})
 
     async def access_log(
         self,

@@ -8,12 +8,13 @@ import numpy as np
 from fastapi import Query
 from starlette.responses import Response
 
-from app.core.errors import ExpiryUnknown, InstrumentUnknown
+from app.core.errors import ExpiryUnknown, InstrumentUnknown, NotEntitled
 from app.core.ids import format_expiry
 from app.rest import examples, limits, more_schemas
 from app.rest.answers import JsonAnswer
+from app.rest.audience import of_instruments
 from app.rest.instrument_routes import ExchangeQuery, SymbolInPath
-from app.rest.operations import Operation
+from app.rest.operations import Caller, Operation
 from app.rest.services import Services
 from app.stream.minute_bars import AGGREGATES, MINUTE_MS, PRICES, Cells, ChainName, MinuteSeries
 
@@ -32,12 +33,17 @@ class BarRoutes:
             Operation(
                 0, "GET", "/bars/{symbol}", self.bars, more_schemas.Bars,
                 "One-minute bars of the session; unknown minutes are null", examples.BARS,
-                (InstrumentUnknown, ExpiryUnknown), query="/bars/RELIANCE?expiry=26FEB2026", is_users=True,
+                (InstrumentUnknown, ExpiryUnknown, NotEntitled), query="/bars/RELIANCE?expiry=26FEB2026", is_users=True,
             )
         ]  # fmt: skip
 
     async def bars(
-        self, symbol: SymbolInPath, expiry: ExpiryIn = None, since_ms: SinceQuery = None, exchange: ExchangeQuery = None
+        self,
+        caller: Caller,
+        symbol: SymbolInPath,
+        expiry: ExpiryIn = None,
+        since_ms: SinceQuery = None,
+        exchange: ExchangeQuery = None,
     ) -> Response:
         """Of the last session until the next one begins. The last minute may still run (`partial`)."""
         services = self._services
@@ -47,6 +53,8 @@ class BarRoutes:
         spot = services.registry.spot_of(name, day, where)
         if spot is None:
             raise InstrumentUnknown(f"{name} has no underlying that trades", symbol=name)
+        of_chain = services.audience.shown.of_chain(chain) if chain else frozenset()
+        services.audience.show(caller, of_chain | of_instruments([spot]))
         series = services.bars.spots.get(spot.token)
         answer: dict[str, object] = {
             "symbol": name,

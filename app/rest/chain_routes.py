@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Query
@@ -11,6 +12,7 @@ from app.core.errors import (
     CapacityExceeded,
     ExpiryUnknown,
     InstrumentUnknown,
+    NotEntitled,
     NotInWatchlist,
     SpotUnknown,
     StoreUnavailable,
@@ -18,6 +20,7 @@ from app.core.errors import (
 from app.market.atm_engine import CachedWindow, ChainId, nearest
 from app.rest import examples, limits, schemas
 from app.rest.answers import JsonAnswer
+from app.rest.audience import of_instruments
 from app.rest.instrument_routes import ExchangeQuery, SymbolInPath
 from app.rest.operations import Caller, Operation
 from app.rest.records import evicted_records, missing_record, tokens
@@ -47,19 +50,21 @@ class ChainRoutes:
             Operation(
                 5, "POST", "/option-chain/subscribe", self.subscribe_chain, schemas.ChainSubscribed,
                 "Take or release a chain outside any watchlist", examples.CHAIN_SUBSCRIBED,
-                (InstrumentUnknown, ExpiryUnknown, NotInWatchlist, SpotUnknown, CapacityExceeded, StoreUnavailable),
+                (InstrumentUnknown, ExpiryUnknown, NotInWatchlist, SpotUnknown, CapacityExceeded,
+                 NotEntitled, StoreUnavailable),
                 request=examples.CHAIN_REQUEST,
             ),
             Operation(
                 4, "GET", "/option-chain/{symbol}", self.option_chain, schemas.OptionChain,
                 "The strikes around spot; subscribes nothing", examples.CHAIN,
-                (InstrumentUnknown, ExpiryUnknown, SpotUnknown),
+                (InstrumentUnknown, ExpiryUnknown, SpotUnknown, NotEntitled),
                 query="/option-chain/RELIANCE?expiry=26FEB2026&underlying_ltp=2641.5",
             ),
         ]  # fmt: skip
 
     async def option_chain(
         self,
+        caller: Caller,
         symbol: SymbolInPath,
         expiry: ExpiryQuery,
         underlying_ltp: LtpQuery = None,
@@ -68,6 +73,7 @@ class ChainRoutes:
     ) -> Response:
         """The subscribed window where there is one, else the window around the underlying's price."""
         chain = self._services.atm.chain_id(symbol, expiry, exchange)
+        self._services.audience.show(caller, self._services.audience.shown.of_chain(chain))
         spot = spot_for(self._services, chain, underlying_ltp)
         window = self._window(chain, spot)
         self._services.watchlists.touch_opened(chain)
@@ -87,14 +93,20 @@ class ChainRoutes:
     async def subscribe_chain(self, caller: Caller, body: schemas.ChainRequest) -> Response:
         """The caller's *explicit* entry: Tier A, evictable, gone at end of day."""
         user_id = body.user_id or caller.user_id
-        await require_user(self._services, caller, user_id, f"{body.action} {body.symbol}")
+        role = await require_user(self._services, caller, user_id, f"{body.action} {body.symbol}")
+        reader = replace(caller, user_id=user_id, role=role)
         if body.action == "release":
             result = await self._services.watchlists.release_chain(
                 user_id, body.symbol, body.expiry, exchange=body.exchange
             )
         else:
             result = await self._services.watchlists.subscribe_chain(
-                user_id, body.symbol, body.expiry, body.underlying_ltp, exchange=body.exchange
+                user_id,
+                body.symbol,
+                body.expiry,
+                body.underlying_ltp,
+                exchange=body.exchange,
+                permit=lambda shown: self._services.audience.show(reader, of_instruments(shown)),
             )
         return JsonAnswer(
             {

@@ -273,3 +273,8 @@ ACCESS_LOG: dict[str, Any] = {
         }
     ],
 }
+VIEWERS: dict[str, Any] = {
+    "since": "2026-02-01",
+    "count": 1,
+    "viewers": [{"day": "2026-02-03", "segment": "NSE_FNO", "users": 4, "addresses": 5}],
+}

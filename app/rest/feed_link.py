@@ -191,7 +191,7 @@ class FarTopics:
         names = dict(_named(asked))
         if not names:
             return
-        query = urlencode([("topic", name) for name in names], errors="replace").encode()
+        query = urlencode([("watching", "true"), *(("topic", name) for name in names)], errors="replace").encode()
         told = _told(await self._link.call(_asking(caller.shown, TOPICS, query)))
         self._refused = {each["asked"]: _refusal(each) for each in told["topics"] if each["code"] is not None}
 

@@ -11,6 +11,7 @@ from app.core.sessions import Calendar
 from app.ports.clock import Clock
 from app.ports.store import Store
 from app.rest import limits
+from app.rest.audience import Audience
 from app.rest.auth import Authenticator
 from app.rest.pages import WEB_DIR
 from app.rest.status import StatusTeller
@@ -102,6 +103,7 @@ class Services:
     authenticator: Authenticator
     chain_quotes: ChainQuotes
     admit_topic: AdmitTopic
+    audience: Audience
     bars: BarBook
     registry_admin: Callable[[], Mapping[str, object]]
     readiness: Callable[[], Readiness]

@@ -16,6 +16,8 @@ from app.rest.services import Services
 
 TopicsQuery = Annotated[list[str], Query(alias="topic", min_length=1, max_length=limits.TOPICS_MAX)]
 
+WatchingQuery = Annotated[bool, Query(description="the caller is about to watch them: counted as a viewer")]
+
 
 class StreamRoutes:
     def __init__(self, services: Services) -> None:
@@ -30,14 +32,16 @@ class StreamRoutes:
             )
         ]  # fmt: skip
 
-    async def stream_topics(self, caller: Caller, topics: TopicsQuery) -> Response:
+    async def stream_topics(self, caller: Caller, topics: TopicsQuery, watching: WatchingQuery = False) -> Response:
         """A `code` where the topic would be refused, with what a subscribe would be told."""
-        return JsonAnswer({"topics": [self._verdict(caller, asked) for asked in topics]})
+        return JsonAnswer({"topics": [self._verdict(caller, asked, watching) for asked in topics]})
 
-    def _verdict(self, caller: Principal, asked: str) -> dict[str, object]:
+    def _verdict(self, caller: Principal, asked: str, watching: bool) -> dict[str, object]:
         try:
             topic = self._services.admit_topic(asked, caller.user_id, is_admin=caller.is_admin)
         except TerminalError as refused:
             told = {"code": refused.code, "detail": refused.detail, "extra": dict(refused.extra)}
             return {"asked": asked, "topic": None, **told}
+        if watching:
+            self._services.audience.saw(topic, caller.user_id, caller.address)
         return {"asked": asked, "topic": topic.name, "code": None, "detail": None, "extra": {}}

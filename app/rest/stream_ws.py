@@ -181,7 +181,7 @@ class StreamEndpoint:
     async def _serve(self, principal: Principal, form: Format, receive: Receive, send: Send) -> None:
         line = Line(self._hub, self._clock, send, self._slices)
         try:
-            client = self._hub.join(principal.user_id, principal.is_admin, form, line.wake)
+            client = self._hub.join(principal.user_id, principal.is_admin, form, line.wake, principal.address)
         except TerminalError as full:
             await self._refuse(send, full)
             return

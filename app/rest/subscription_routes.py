@@ -13,15 +13,16 @@ from fastapi import Path, Query
 from pydantic import BeforeValidator
 from starlette.responses import Response
 
-from app.core.errors import ExpiryUnknown, InstrumentUnknown, InvalidRequest, StoreUnavailable
+from app.core.errors import ExpiryUnknown, InstrumentUnknown, InvalidRequest, NotEntitled, StoreUnavailable
 from app.core.ids import Tier, format_expiry
 from app.core.instruments import Instrument
 from app.ports.store import AuditAction, AuditFilter, AuditRow
 from app.rest import examples, limits, schemas
 from app.rest.answers import JsonAnswer, encode, join_objects
+from app.rest.audience import of_instruments
 from app.rest.csv_answers import CsvAnswer, csv_answer
 from app.rest.cursors import read_number_cursor, write_cursor
-from app.rest.operations import Operation
+from app.rest.operations import Caller, Operation
 from app.rest.services import Services
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class SubscriptionRoutes:
             Operation(
                 9, get, "/subscriptions/{token}", self.subscription, schemas.SubscriptionDetail,
                 "One instrument, and why it shows what it shows", examples.DETAIL,
-                (InstrumentUnknown, ExpiryUnknown, StoreUnavailable),
+                (InstrumentUnknown, ExpiryUnknown, NotEntitled, StoreUnavailable),
                 query="/subscriptions/RELIANCE_26FEB2026_2640CE",
             ),
         ]  # fmt: skip
@@ -155,8 +156,9 @@ class SubscriptionRoutes:
         except InstrumentUnknown:
             return token
 
-    async def subscription(self, token: TokenInPath) -> Response:
+    async def subscription(self, caller: Caller, token: TokenInPath) -> Response:
         instrument = self._services.registry.by_token(token)
+        self._services.audience.show(caller, of_instruments([instrument]))
         wish = self._services.subscriptions.wish(instrument.key)
         state = self._services.states.of(instrument)
         details: Mapping[str, object] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Path, Query
@@ -14,12 +15,14 @@ from app.core.errors import (
     InstrumentUnknown,
     ListLimit,
     ListUnknown,
+    NotEntitled,
     NotInWatchlist,
     SpotUnknown,
     StoreUnavailable,
 )
 from app.rest import examples, limits, schemas
 from app.rest.answers import JsonAnswer
+from app.rest.audience import of_instruments
 from app.rest.operations import Caller, Operation
 from app.rest.records import entry_record, evicted_records, missing_record
 from app.rest.services import Services
@@ -43,7 +46,7 @@ class WatchlistRoutes:
                 "Add a chain, a future or a cash line; its instruments are subscribed", examples.ADDED,
                 (
                     InstrumentUnknown, ExpiryUnknown, ListUnknown, AlreadyInWatchlist, ListLimit, CapacityExceeded,
-                    SpotUnknown, StoreUnavailable,
+                    SpotUnknown, NotEntitled, StoreUnavailable,
                 ),
                 request=examples.ADD_REQUEST,
             ),
@@ -61,7 +64,8 @@ class WatchlistRoutes:
         ]  # fmt: skip
 
     async def add_to_watchlist(self, caller: Caller, body: schemas.AddRequest) -> Response:
-        await require_user(self._services, caller, body.user_id, f"add {body.symbol}")
+        role = await require_user(self._services, caller, body.user_id, f"add {body.symbol}")
+        reader = replace(caller, user_id=body.user_id, role=role)
         result = await self._services.watchlists.add(
             body.user_id,
             body.symbol,
@@ -70,6 +74,7 @@ class WatchlistRoutes:
             body.underlying_ltp,
             exchange=body.exchange,
             list_name=body.list,
+            permit=lambda shown: self._services.audience.show(reader, of_instruments(shown)),
         )
         return JsonAnswer(
             {

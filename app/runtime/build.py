@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 
 from app.bus.memory import MemoryBus
+from app.core.entitlement import parse_segments
 from app.core.eod import MAIN_SEGMENT
 from app.core.errors import TerminalError
 from app.core.instruments import Instrument
@@ -37,6 +39,7 @@ from app.market.ws_manager import WebSocketManager
 from app.ports.bus import Bus
 from app.ports.feed import FeedClosed, FeedLimits
 from app.ports.store import Store
+from app.rest.audience import Audience, Shown
 from app.rest.auth import Authenticator
 from app.rest.chain_quotes import DeskQuotes
 from app.rest.services import Gauges, LoadLimits, Readiness, Services
@@ -138,6 +141,7 @@ class Outbound:
     stream: StreamEndpoint
     teller: StatusTeller
     quotes: DeskQuotes
+    audience: Audience
     bars: BarBook
     recorder: BarRecorder
 
@@ -208,7 +212,7 @@ def build(settings: Settings, *, in_memory: bool = False, given: Given | None = 
     authenticator = Authenticator(store, clock, key, settings.bt_auth)
     began_s = clock.machine_ms() // 1000
     life_s = began_s if in_memory else next_life(settings, began_s)
-    outbound = _build_outbound(settings, clock, calendar, market, authenticator, life_s)
+    outbound = _build_outbound(settings, clock, calendar, market, authenticator, store, life_s)
     relay.renewed = market.ws_manager.credentials_renewed
     relay.deliver = outbound.publisher.notify
     status = Status()
@@ -246,6 +250,7 @@ def _build_outbound(
     calendar: Calendar,
     market: Market,
     authenticator: Authenticator,
+    store: Store,
     life_s: int,
 ) -> Outbound:
     bus = _build_bus(settings)
@@ -253,17 +258,20 @@ def _build_outbound(
     face = Face(board, market.states, clock)
     desk = ChainDesk(ChainView(market.registry, market.engine, board, calendar), face, clock, calendar)
     teller = StatusTeller(market.subscriptions, market.ws_manager, market.states, board, clock, market.fill)
+    list_rows = partial(watchlist_rows, market.registry, market.watchlists)
     opener = Opener(
         market.registry,
         market.engine,
         board,
         face,
         desk,
-        watchlist=lambda user_id, list_name: _watchlist_rows(market, user_id, list_name),
+        watchlist=list_rows,
         status=teller.status,
     )
     cadence = PublisherSettings(life_s, settings.bt_publish_interval_ms / 1000)
-    hub = Hub(bus, clock, opener.check, wide=settings.bt_nats_url is None)
+    shown = Shown(market.registry, market.engine, list_rows)
+    audience = Audience(parse_segments(settings.bt_segments), shown, store, lambda: clock.now().date())
+    hub = Hub(bus, clock, opener.check, wide=settings.bt_nats_url is None, audience=audience)
     bars = BarBook()
     return Outbound(
         bus=bus,
@@ -272,6 +280,7 @@ def _build_outbound(
         stream=StreamEndpoint(hub, authenticator, clock, StreamSettings(stalled_s=settings.bt_stalled_client_s)),
         teller=teller,
         quotes=DeskQuotes(desk, face, market.registry),
+        audience=audience,
         bars=bars,
         recorder=BarRecorder(bars, board, desk, market.subscriptions.owned, calendar, clock),
     )
@@ -303,6 +312,7 @@ def _build_services(
         authenticator=authenticator,
         chain_quotes=outbound.quotes,
         admit_topic=outbound.hub.admit,
+        audience=outbound.audience,
         bars=outbound.bars,
         registry_admin=lambda: _registry_admin(market.registry, status),
         readiness=lambda: Readiness(not status.waiting_for, tuple(status.waiting_for)),
@@ -386,12 +396,14 @@ def _universe_text(settings: Settings) -> str:
         raise TerminalError(f"BT_TIER_B was {str(settings.bt_tier_b)!r}: {error}") from None
 
 
-def _watchlist_rows(market: Market, user_id: int, list_name: str | None) -> Mapping[str, Instrument]:
+def watchlist_rows(
+    registry: InstrumentRegistry, watchlists: WatchlistManager, user_id: int, list_name: str | None
+) -> Mapping[str, Instrument]:
     """The rows of a user's list, or of all, on the stream: every leg, and the underlying of each chain."""
     rows: dict[str, Instrument] = {}
-    for entry in market.watchlists.listed(user_id, list_name):
+    for entry in watchlists.listed(user_id, list_name):
         if entry.window is not None:
-            spot = market.registry.spot_of(entry.row.symbol, entry.row.expiry, entry.row.exchange)
+            spot = registry.spot_of(entry.row.symbol, entry.row.expiry, entry.row.exchange)
             rows.update({} if spot is None else {spot.token: spot})
         rows.update((leg.token, leg) for leg in entry.legs)
     return rows

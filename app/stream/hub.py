@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice, zip_longest
 from typing import Protocol
@@ -58,6 +59,7 @@ class Client:
     is_admin: bool
     format: Format
     wake: Callable[[], None]
+    address: str = ""
     outbox: Outbox[StreamKey] = field(default_factory=Outbox)
     topics: dict[str, StreamKey] = field(default_factory=dict)
     wants_events: bool = False
@@ -84,6 +86,18 @@ class TopicCheck(Protocol):
         ...
 
 
+class Audience(Protocol):
+    """Who may watch, beyond whose list it is, and who does."""
+
+    def require_topic(self, topic: Topic, user_id: int, *, is_admin: bool) -> None:
+        """Raises a ``TerminalError`` where that user may not."""
+        ...
+
+    def saw(self, topic: Topic, user_id: int, address: str) -> None:
+        """Told once a subscription, and again on each day that it lasts."""
+        ...
+
+
 class Hub:
     """OWNS the clients and what they watch.
 
@@ -100,6 +114,7 @@ class Hub:
         *,
         name: str = "hub",
         wide: bool = True,
+        audience: Audience | None = None,
     ) -> None:
         self._bus = bus
         self._clock = clock
@@ -107,6 +122,8 @@ class Hub:
         self._settings = settings or HubSettings()
         self._name = name
         self._wide = wide
+        self._audience = audience
+        self._day = clock.now().date()
         self._clients: dict[Client, None] = {}
         self._streams: dict[StreamKey, Stream] = {}
         self._by_subject: dict[str, Stream] = {}
@@ -149,6 +166,19 @@ class Hub:
             elif stream.asked_s is not None:
                 self._ask(stream)
         self._tell(Op.ALL, self._streams, shown=self.shown())
+        if self._day != self._clock.now().date():
+            self._day = self._clock.now().date()
+            self._note_viewers()
+
+    def _note_viewers(self) -> None:
+        for client in self._clients:
+            for name in client.topics:
+                self._note_viewer(client, parse_topic(name))
+
+    def _note_viewer(self, client: Client, topic: Topic) -> None:
+        if self._audience is not None:
+            with suppress(TerminalError):  # listed no longer: nothing is shown
+                self._audience.saw(topic, client.user_id, client.address)
 
     def shown(self) -> set[str]:
         """The topics that put chains on the screens of clients: chains, and users' lists."""
@@ -166,21 +196,24 @@ class Hub:
 
     # -- clients
 
-    def join(self, user_id: int, is_admin: bool, form: Format, wake: Callable[[], None]) -> Client:
+    def join(self, user_id: int, is_admin: bool, form: Format, wake: Callable[[], None], address: str = "") -> Client:
         """Raises ``TooManyClients``."""
         if len(self._clients) >= self._settings.clients_max:
             raise TooManyClients("this server has as many stream clients as it takes")
-        client = Client(user_id, is_admin, form, wake)
+        client = Client(user_id, is_admin, form, wake, address)
         self._clients[client] = None
         return client
 
     def become(self, client: Client, user_id: int, is_admin: bool) -> None:
-        """Serve the connection as another caller; topics that this one may not see end."""
-        client.user_id, client.is_admin = user_id, is_admin
-        for name in list(client.topics):
-            topic = parse_topic(name)
-            if topic.kind is Kind.WATCHLIST and not client.may_see(topic.user_id):
-                self._unfollow(client, name)
+        """Serve the connection as another caller: what the one before was allowed to watch ends."""
+        if (client.user_id, client.is_admin) == (user_id, is_admin):
+            return
+        client.user_id, client.is_admin, client.wants_events = user_id, is_admin, False
+        gone = list(client.topics)
+        for name in gone:
+            self._unfollow(client, name)
+        if gone:
+            self._post(client, text(type="unsubscribed", topics=gone))
 
     def leave(self, client: Client) -> None:
         self._clients.pop(client, None)
@@ -233,6 +266,7 @@ class Hub:
             if known is not None:
                 key = known.key
             self._follow(client, key, known.log.resume(seq) if known else Cursor())
+            self._note_viewer(client, topic)
         except TerminalError as refused:
             self._refuse(client, refused, asked)
 
@@ -279,13 +313,15 @@ class Hub:
         """The topic, if there is such a one and that user may watch it.
 
         Raises:
-            TopicInvalid, Forbidden, InstrumentUnknown, ExpiryUnknown.
+            TopicInvalid, Forbidden, NotEntitled, InstrumentUnknown, ExpiryUnknown.
         """
         topic = parse_topic(asked)
         if topic.kind is Kind.WATCHLIST and not (is_admin or topic.user_id == user_id):
             raise Forbidden(f"user {user_id} may not watch the list of user {topic.user_id}")
         if topic.kind is not Kind.EVENTS:
             self._check(topic)
+        if self._audience is not None:
+            self._audience.require_topic(topic, user_id, is_admin=is_admin)
         return topic
 
     def _allowed(self, client: Client, asked: object) -> Topic:
@@ -302,6 +338,7 @@ class Hub:
             client.wants_events = True
         else:
             self._follow(client, StreamKey(topic.name, hz, client.format), Cursor())
+            self._note_viewer(client, topic)
 
     def _follow(self, client: Client, key: StreamKey, cursor: Cursor) -> None:
         held = client.topics.get(key.topic)

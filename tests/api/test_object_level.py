@@ -87,6 +87,7 @@ TABLE = {
     "GET /api/v2/option-chain/{symbol}": Row(For.USERS, "/option-chain/RELIANCE?expiry=26FEB2026&quotes=true"),
     "GET /api/v2/subscriptions/status": Row(For.USERS, "/subscriptions/status"),
     "GET /api/v2/subscriptions/active": Row(For.USERS, "/subscriptions/active"),
+    "GET /api/v2/subscriptions/export.csv": Row(For.USERS, "/subscriptions/export.csv"),
     "GET /api/v2/subscriptions/log": Row(For.USERS, "/subscriptions/log"),
     "GET /api/v2/subscriptions/{token}": Row(For.USERS, f"/subscriptions/{LEG}"),
     "GET /api/v2/bars/{symbol}": Row(For.USERS, "/bars/RELIANCE"),
@@ -105,6 +106,7 @@ TABLE = {
     "GET /api/v2/admin/registry": Row(For.ADMINS, "/admin/registry"),
     "GET /api/v2/admin/tier-b": Row(For.ADMINS, "/admin/tier-b"),
     "GET /api/v2/admin/access-log": Row(For.ADMINS, "/admin/access-log"),
+    "GET /api/v2/admin/viewers": Row(For.ADMINS, "/admin/viewers"),
     # signing in and out: last of all, since the tokens end
     "POST /api/v2/auth/token": Row(For.ANYBODY, "/auth/token", form={"username": "asha", "password": PASSWORD}),
     "POST /api/v2/auth/sign-out": Row(For.USERS, "/auth/sign-out"),

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import httpx
 from fastapi import FastAPI
 
 from app.bus.memory import MemoryBus
+from app.core.entitlement import parse_segments
 from app.core.errors import StoreUnavailable
 from app.core.ids import InstrumentKey, InstrumentKind, Mode
 from app.core.packets import DepthLevel, Full, Packet, Quote, ltt_from_utc
@@ -36,12 +38,14 @@ from app.market.watchlist_manager import Desk, WatchlistManager
 from app.market.ws_manager import PoolHooks, PoolPolicy, WebSocketManager
 from app.ports.feed import FeedClosed, FeedLimits, TickBuffers
 from app.ports.store import Role, StoredState
+from app.rest.audience import Audience, Shown
 from app.rest.auth import Authenticator, AuthMode
 from app.rest.chain_quotes import DeskQuotes
 from app.rest.market_api_v2 import create_api
 from app.rest.services import LoadLimits, Readiness, Services
 from app.rest.status import StatusTeller
 from app.rest.stream_ws import StreamEndpoint
+from app.runtime.build import watchlist_rows
 from app.storage.memory_store import MemoryStore
 from app.stream.desk import Desk as ChainDesk
 from app.stream.face import Face
@@ -145,6 +149,7 @@ class World:
     services: Services
     app: FastAPI
     stream: StreamEndpoint
+    hub: Hub
 
     def client(self, **options: Any) -> httpx.AsyncClient:
         return client_of(self.app, **options)
@@ -178,6 +183,7 @@ async def running_world(
     auth: AuthMode = "auto",
     web_dir: Path | None = None,
     load: LoadLimits | None = None,
+    segments: str = "",
 ) -> AsyncIterator[World]:
     """The owners, connected and settled; stopped at the end."""
     clock = HandClock()
@@ -203,8 +209,11 @@ async def running_world(
     face = Face(board, states, clock)
     desk = ChainDesk(ChainView(registry, atm, board, calendar), face, clock, calendar)
     status = StatusTeller(subscriptions, pool, states, board, clock, FillGauge(subscriptions, clock))
-    opener = Opener(registry, atm, board, face, desk, watchlist=lambda user_id, name: {}, status=status.status)
-    hub = Hub(MemoryBus(), clock, opener.check)
+    rows = partial(watchlist_rows, registry, watchlists)
+    opener = Opener(registry, atm, board, face, desk, watchlist=rows, status=status.status)
+    shown = Shown(registry, atm, rows)
+    audience = Audience(parse_segments(segments), shown, store, lambda: clock.now().date())
+    hub = Hub(MemoryBus(), clock, opener.check, audience=audience)
     services = Services(
         clock=clock,
         calendar=calendar,
@@ -222,6 +231,7 @@ async def running_world(
         chain_quotes=DeskQuotes(desk, face, registry),
         bars=BarBook(),
         admit_topic=hub.admit,
+        audience=audience,
         registry_admin=lambda: {**(registry.report.as_dict() if registry.report else {}), "last_refused": None},
         readiness=lambda: Readiness(True),
         load=load or LoadLimits(),
@@ -231,7 +241,7 @@ async def running_world(
         services = replace(services, web_dir=web_dir)
     control.start(StoredState(), always_on(parse_universe(universe), registry, clock.now().date()))
     stream = StreamEndpoint(hub, services.authenticator, clock)
-    world = World(clock, store, feed, services, create_api(services), stream)
+    world = World(clock, store, feed, services, create_api(services), stream, hub)
     running = asyncio.ensure_future(pool.run())
     try:
         await world.settle()
