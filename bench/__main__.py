@@ -14,27 +14,26 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from bench.figures import Figure, keep, machine, table
-from bench.rows import books, master, options, process, stream, ticks
+from bench.rows import books, latency, master, options, process, stream, ticks
 from bench.world import World
 
 Row = Callable[[World], list[Figure]]
 # In this order: what wants the machine for itself first, then what shares the filled service.
 ROWS: tuple[tuple[frozenset[str], str, Row], ...] = (
     (frozenset({"P1", "P2"}), "tick path", ticks.ticks),
+    (frozenset({"P13"}), "few instruments and many", ticks.growth),
+    (frozenset({"P3"}), "socket to board at a steady pace", latency.latency),
     (frozenset({"P6"}), "instrument master", master.master),
     (frozenset({"P14"}), "volatility and Greeks", options.options),
     (frozenset({"P12"}), "second start", process.starts),
     (frozenset({"P4", "P13"}), "stream clients", stream.stream),
+    (frozenset({"P5"}), "packets to browsers", latency.to_browsers),
     (frozenset({"P7"}), "search", master.search),
     (frozenset({"P8"}), "watchlist adds", books.adding),
     (frozenset({"P10"}), "reads", books.reads),
     (frozenset({"P11"}), "memory", process.memory),
     (frozenset({"P9"}), "five cuts", books.cuts),
 )
-LATER = {
-    "P3": "socket to board at 50,000 packets/s",
-    "P5": "tick in to browser out",
-}
 TARGETS = [f"P{number}" for number in range(1, 15)]
 
 
@@ -53,7 +52,6 @@ def run(wanted: frozenset[str], *, quick: bool, console: Console) -> list[Figure
                 progress.advance(task)
         finally:
             world.close()
-    found += [Figure(name, what, None, "") for name, what in LATER.items() if name in wanted]
     return sorted(found, key=lambda figure: int(figure.row[1:]))
 
 

@@ -115,12 +115,12 @@ def feed_for(buffers: TickBuffers, url: str, native: Wanted) -> DhanFeed:
     return DhanFeed(buffers, url, NoCredentials(), MachineClock(), native=native)
 
 
-def service(native: Wanted) -> Client:
+def service(native: Wanted, instruments: int = INSTRUMENTS) -> Client:
     """This service's feed client and board."""
 
     async def run(url: str, packets: int, connections: int) -> float:
         buffers = TickBuffers(slots=32_768, connections=connections)
-        listed = keys(INSTRUMENTS)
+        listed = keys(instruments)
         lines = [
             await feed_for(buffers, asking(url, packets, n, connections), native).connect(n) for n in range(connections)
         ]
@@ -164,8 +164,9 @@ def contenders(scale: float) -> list[Contender]:
 
 
 @contextmanager
-def sender(mix: str, core: int) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def sender(mix: str, core: int, instruments: int = INSTRUMENTS) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     command = [sys.executable, "-m", "bench.wire_sender", "--mix", mix, "--core", str(core)]
+    command += ["--instruments", str(instruments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield f"ws://127.0.0.1:{int(process.stdout.readline())}/", process

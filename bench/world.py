@@ -167,8 +167,8 @@ class World:
         self.quick = quick
         self.say = say
         self.directory = Path(tempfile.mkdtemp(prefix="bench"))
-        self._masters = self.directory / "masters"
-        self._masters.mkdir()
+        self.masters = self.directory / "masters"
+        self.masters.mkdir()
         self._full: Filled | None = None
         self._full_is_live = False
         self._names = 0
@@ -190,14 +190,14 @@ class World:
     def unstarted(self, **settings: str) -> Service:
         self._names += 1
         service = Service(self.directory / f"service{self._names}", settings)
-        link_masters(service, self._masters)
+        link_masters(service, self.masters)
         return service
 
     @cached_property
     def registry(self) -> InstrumentRegistry:
         """The master that the services use, in this process; a service must have run before."""
         registry = InstrumentRegistry(lambda: date.fromisoformat(LITERAL_DAY))
-        registry.load(next(self._masters.glob("generated-*.snapshot")))
+        registry.load(next(self.masters.glob("generated-*.snapshot")))
         return registry
 
     def chains(self) -> Iterator[tuple[str, date]]:

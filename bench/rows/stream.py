@@ -23,24 +23,24 @@ Report = dict[str, Any]
 
 def stream(world: World) -> list[Figure]:
     """P4, P13."""
-    few, many, seconds = (20, 60, 3.0) if world.quick else (20, 1_000, 10.0)
+    few, some, many, seconds = (20, 40, 60, 3.0) if world.quick else (20, 200, 1_000, 10.0)
     with world.service() as one:
         one.wait_live(8_000)
         small = _watched(one, world, few, seconds)
+        middle = _watched(one, world, some, seconds)
         before = memory_mb(one.pid)
         large = _watched(one, world, many, seconds)
         memory = large["memory_mb"] - before
         time.sleep(DROP_WAIT_S)
-        stalled = _watched(one, world, many, seconds, stalled=STALLED)
+        stalled = _watched(one, world, many, 6 * seconds, stalled=STALLED)
     octets = round(large["bytes"] / large["messages"])
     bare_few, bare_many = _bare(octets, few, seconds), _bare(octets, many, seconds)
     ours, theirs = _marginal_us(small, large), _marginal_us(bare_few, bare_many)
-    return _figures(many, large, stalled, memory, ours, theirs, octets) + _growth(few, many, small, large)
+    grown = _growth((few, some, many), _marginal_us(small, middle), _marginal_us(middle, large))
+    return [*_figures(many, large, memory, ours, theirs, octets), *_stalled(many, large, stalled), grown]
 
 
-def _figures(
-    many: int, large: Report, stalled: Report, memory: float, ours: float, theirs: float, octets: int
-) -> list[Figure]:
+def _figures(many: int, large: Report, memory: float, ours: float, theirs: float, octets: int) -> list[Figure]:
     share = 100 * large["messages"] / (many * HZ * large["seconds"])
     load = f"{many} clients, the {TOPICS} widest chains, {octets:,} bytes a message; the readers {_busy(large)}"
     return [
@@ -49,20 +49,31 @@ def _figures(
         Figure("P4", "CPU a message, beyond the first client of a chain", ours, "µs", ratio=ours / theirs, peer="bare"),
         Figure("P4", "CPU a message against a bare ASGI sender", ours / theirs, "x", 1.1, note=f"{theirs:.1f} µs bare"),
         Figure("P4", "age on arrival, p99", large["p99_ms"], "ms", 100.0, note=f"p50 {large['p50_ms']:.1f} ms"),
-        Figure(
-            "P4", f"the same with {STALLED} stalled", stalled["p99_ms"], "ms", 100.0, note=f"{stalled['gaps']} gaps"
-        ),
         Figure("P4", "memory a client", memory / many * 1024, "KB", 64.0),
         Figure("P4", "longest loop stall", large["lag_ms"], "ms", 10.0, note="in the last minute"),
     ]
 
 
-def _growth(few: int, many: int, small: Report, large: Report) -> list[Figure]:
-    one, all_ = (report["server_cpu_s"] * 1e6 / report["messages"] for report in (small, large))
-    what = f"CPU a message, {few} to {many} clients"
+def _stalled(many: int, large: Report, stalled: Report) -> list[Figure]:
+    """What some clients that stop reading do to the others; the service cuts them off after half a minute."""
+    share = 100 * stalled["messages"] / ((many - STALLED) * HZ * stalled["seconds"])
+    load = f"{STALLED} of {many} stopped reading, {stalled['seconds']:.0f} s"
+    grown = stalled["memory_mb"] - large["memory_mb"]
     return [
-        Figure("P13", what, all_ / one, "x", 1.15, note=f"{one:.0f} to {all_:.0f} µs, all the service's work in it")
+        Figure("P4", "with stalled clients: flushes the others got", share, "%", 99.0, at_least=True, note=load),
+        Figure("P4", "with stalled clients: gaps of the others", stalled["gaps"], "", 0.0),
+        Figure("P4", "with stalled clients: age on arrival, p99", stalled["p99_ms"], "ms", 100.0),
+        Figure("P4", "with stalled clients: memory beside without", grown, "MB", note="of the whole service"),
     ]
+
+
+def _growth(clients: tuple[int, int, int], lower: float, upper: float) -> Figure:
+    """A round's work for all is shared by ever more messages, so that only what one more message costs can tell."""
+    few, some, many = clients
+    if lower <= 0.0:
+        return Figure("P13", "CPU of one more message, few clients to many", None, "", note="too few messages to tell")
+    note = f"{lower:.1f} µs from {few} to {some} clients, {upper:.1f} µs from {some} to {many}"
+    return Figure("P13", "CPU of one more message, few clients to many", upper / lower, "x", 1.15, note=note)
 
 
 def _busy(report: Report) -> str:

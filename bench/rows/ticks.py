@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
+import uvloop
+
+from app.dhan.native import load_native
 from bench import tick_path
-from bench.figures import Figure
+from bench.figures import Figure, p50
 from bench.world import World
 
 SDK, STRUCT = "dhanhq SDK", "websockets + struct"
@@ -35,3 +40,23 @@ def _figures(rows: dict[object, dict[str, object]], load: str, *, is_judged: boo
             judged = target if is_judged and not told["void"] else None
             found.append(Figure(row, f"{name} against {peer}, {load}", times, "x", judged, at_least=True, note=note))
     return found
+
+
+def growth(world: World) -> list[Figure]:
+    """The first half of P13: the same packets over few instruments and over many, in turns."""
+    few, many, connections = 1_000, tick_path.INSTRUMENTS, 5
+    rounds, packets = (1, 200_000) if world.quick else (5, 4_000_000)
+    if load_native("auto")[0] is None:
+        return [Figure("P13", "CPU a packet", None, "", note="no compiler here")]
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[0]})
+    spent_ns: dict[int, list[float]] = {few: [], many: []}
+    for _ in range(rounds):
+        for instruments, spent in spent_ns.items():
+            client = tick_path.service("1", instruments)
+            with tick_path.sender("production", cores[-1], instruments) as (url, _):
+                spent.append(uvloop.run(client(url, packets, connections)) * 1e9 / packets)
+    os.sched_setaffinity(0, cores)
+    small, large = (p50(spent) for spent in spent_ns.values())
+    note = f"{small:.0f} to {large:.0f} ns; {few:,} rows fit the processor's cache, {many:,} do not"
+    return [Figure("P13", f"CPU a packet, {few:,} to {many:,} instruments", large / small, "x", 1.3, note=note)]
