@@ -9,6 +9,7 @@ from pathlib import Path
 from playwright.async_api import expect
 
 from tests.e2e.desk import PATIENCE_MS, Desk
+from tests.service import Service
 
 DASH = "–"
 
@@ -152,6 +153,17 @@ async def test_charts_draw_what_is_known(desk: Desk) -> None:
         assert min(counts) > 0, f"{plot} shows {counts} pixels of {colours}"
     await desk.at_test_id("session-view").select_option("Total OI")
     await expect(desk.at_test_id("plot-session").locator(".u-legend")).to_contain_text("Put")
+
+
+async def test_the_sessions_minutes_are_asked_for_once_and_drawn(desk: Desk, service: Service) -> None:
+    await desk.live()
+    asked: list[str] = []
+    desk.page.on("request", lambda request: asked.append(request.url) if "/bars/" in request.url else None)
+    await desk.at_test_id("charts").click()
+    note = desk.at_test_id("session-note")
+    await expect(note).to_contain_text(service.get("/api/v2/bars/NIFTY")["day"], timeout=PATIENCE_MS)
+    await desk.page.wait_for_timeout(1_000)
+    assert len(asked) == 1, "once, and then every quarter of a minute"
 
 
 async def test_hidden_page_asks_for_no_prices_and_comes_back_with_a_snapshot(desk: Desk) -> None:

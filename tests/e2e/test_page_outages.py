@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import httpx
 import pytest
 from playwright.async_api import Browser, expect
 
+from tests.e2e.crowd import heal, inject
 from tests.e2e.desk import LIVE_MS, PATIENCE_MS, Desk
 from tests.service import Service
 
@@ -41,13 +41,13 @@ async def test_service_killed_and_back(browser: Browser, own: Service) -> None:
 async def test_feed_cut_and_back(browser: Browser, own: Service) -> None:
     async with Desk.at(browser, own.url) as desk:
         await desk.live()
-        _inject(own, {"kind": "refuse", "value": 503, "seconds": 600}, {"kind": "cut"})
+        inject(own, {"kind": "refuse", "value": 503, "seconds": 600}, {"kind": "cut"})
         badge = desk.at_test_id("feed-badge")
         await expect(badge).to_have_attribute("data-feed", "feed-down", timeout=LIVE_MS)
         await expect(desk.at_test_id("degraded")).to_be_visible(timeout=PATIENCE_MS)
         await expect(desk.atm_row).to_have_attribute("data-ce-state", "GAP", timeout=LIVE_MS)
         await expect(desk.atm_row).to_have_class(_word("ce-old"))
-        _heal(own)
+        heal(own)
         await expect(desk.atm_row).to_have_attribute("data-ce-state", "LIVE", timeout=2 * LIVE_MS)
         await expect(badge).to_have_attribute("data-feed", "live", timeout=LIVE_MS)
 
@@ -59,7 +59,7 @@ async def test_spot_that_runs_away_never_moves_the_table_under_the_pointer(brows
         await grid.hover()
         await desk.page.mouse.wheel(0, 48)
         before = await grid.evaluate("node => node.scrollTop")
-        _inject(own, {"kind": "jump", "symbol": "NIFTY", "value": 0.01})
+        inject(own, {"kind": "jump", "symbol": "NIFTY", "value": 0.01})
         await expect(desk.at_test_id("moved-chip")).to_be_visible(timeout=LIVE_MS)
         assert await grid.evaluate("node => node.scrollTop") == before
         await desk.press("a")
@@ -91,14 +91,6 @@ async def test_end_of_day_is_announced_and_clears_the_list(browser: Browser, bui
             await expect(desk.entry("RELIANCE")).to_be_visible(timeout=PATIENCE_MS)
             await expect(desk.entry("RELIANCE")).to_have_count(0, timeout=SOON_MS)
             assert service.status()["tier_a_count"] == 0
-
-
-def _inject(service: Service, *faults: dict[str, object]) -> None:
-    httpx.post(f"{service.simulator['control_url']}/faults", json=list(faults)).raise_for_status()
-
-
-def _heal(service: Service) -> None:
-    httpx.delete(f"{service.simulator['control_url']}/faults").raise_for_status()
 
 
 def _word(name: str) -> re.Pattern[str]:

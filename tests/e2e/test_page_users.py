@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from playwright.async_api import Browser, expect
 
+from tests.e2e.crowd import PASSWORD, add_people, fill_to_eviction
 from tests.e2e.desk import LIVE_MS, PATIENCE_MS, Desk
 from tests.service import Service
-
-PASSWORD = "correct horse battery staple"
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +19,7 @@ def guarded(built_page: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """A service that asks everybody for a sign-in, with an admin and two users."""
     service = Service(tmp_path_factory.mktemp("guarded"), {"BT_AUTH": "required"})
     with service:
-        for name, *flags in (("root", "--admin"), ("asha",), ("vikram",)):
-            subprocess.run(
-                [sys.executable, "-m", "app.cli", "user", "add", name, *flags, "--password-stdin"],
-                input=PASSWORD.encode(),
-                env=service.environment(),
-                cwd=service.directory,
-                check=True,
-                capture_output=True,
-            )
+        add_people(service)
         yield service
 
 
@@ -120,7 +108,7 @@ async def test_eviction_is_seen_by_its_owner(browser: Browser, built_page: Path,
             await expect(desk.entry("RELIANCE")).to_be_visible(timeout=PATIENCE_MS)
             await desk.go("#/chain/NIFTY")
             await desk.live()
-            _fill_to_eviction(service)
+            fill_to_eviction(service)
             await desk.note("was evicted")
             entry = desk.entry("RELIANCE")
             await expect(entry).to_have_attribute("data-state", "EVICTED", timeout=PATIENCE_MS)
@@ -128,22 +116,3 @@ async def test_eviction_is_seen_by_its_owner(browser: Browser, built_page: Path,
             await expect(desk.page.locator(".body > .row").first).to_have_attribute(
                 "data-ce-state", re.compile("EVICTED|NOT_SUBSCRIBED"), timeout=LIVE_MS
             )
-
-
-def _fill_to_eviction(service: Service) -> None:
-    """Another user adds stock chains until the first one of user 1 has to go."""
-    stocks = [row["symbol"] for row in _fo_stocks(service)]
-    with httpx.Client(base_url=service.url, timeout=30) as client:
-        for symbol in stocks:
-            expiries = client.get(f"/api/v2/instruments/{symbol}/expiries").json()["expiries"]
-            for expiry in expiries:
-                body = {"user_id": 2, "symbol": symbol, "expiry": expiry, "instrument_type": "STOCK_OPTION"}
-                answer = client.post("/api/v2/watchlist/add", json=body)
-                if answer.status_code == 200 and any(one["owner"] == "other" for one in answer.json()["evicted"]):
-                    return
-    raise AssertionError("the feed never filled up")
-
-
-def _fo_stocks(service: Service) -> list[dict[str, object]]:
-    active = service.get("/api/v2/subscriptions/active", tier="TIER_B")["subscriptions"]
-    return [row for row in active if str(row["token"]).endswith("_EQ") and row["symbol"] != "RELIANCE"]

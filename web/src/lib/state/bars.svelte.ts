@@ -1,3 +1,4 @@
+import { untrack } from 'svelte';
 import { ApiError } from '../api';
 import { joinBars, nextSince, type Bars } from '../model/bars';
 import { live } from './live.svelte';
@@ -24,7 +25,7 @@ export class SessionBars {
         if (!stopped) this.problem = error instanceof ApiError ? error.message : 'the service does not answer';
       }
     };
-    void ask();
+    untrack(() => void ask()); // what is held already must not begin the watch anew
     const timer = setInterval(() => void ask(), EVERY_MS);
     return () => {
       stopped = true;

@@ -1,0 +1,54 @@
+"""The world around a screen: accounts to sign in with, somebody who asks for more than there is room, faults."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import httpx
+
+from tests.service import Service
+
+PASSWORD = "correct horse battery staple"
+ADMIN, USERS = "root", ("asha", "vikram")
+
+
+def add_people(service: Service) -> None:
+    """An admin and two users, all with the one password."""
+    for name, *flags in ((ADMIN, "--admin"), *((name,) for name in USERS)):
+        subprocess.run(
+            [sys.executable, "-m", "app.cli", "user", "add", name, *flags, "--password-stdin"],
+            input=PASSWORD.encode(),
+            env=service.environment(),
+            cwd=service.directory,
+            check=True,
+            capture_output=True,
+        )
+
+
+def fill_to_eviction(service: Service) -> None:
+    """Another user adds stock chains until the first one of user 1 has to go."""
+    stocks = [row["symbol"] for row in _fo_stocks(service)]
+    with httpx.Client(base_url=service.url, timeout=30) as client:
+        for symbol in stocks:
+            expiries = client.get(f"/api/v2/instruments/{symbol}/expiries").json()["expiries"]
+            for expiry in expiries:
+                body = {"user_id": 2, "symbol": symbol, "expiry": expiry, "instrument_type": "STOCK_OPTION"}
+                answer = client.post("/api/v2/watchlist/add", json=body)
+                if answer.status_code == 200 and any(one["owner"] == "other" for one in answer.json()["evicted"]):
+                    return
+    raise AssertionError("the feed never filled up")
+
+
+def _fo_stocks(service: Service) -> list[dict[str, object]]:
+    active = service.get("/api/v2/subscriptions/active", tier="TIER_B")["subscriptions"]
+    return [row for row in active if str(row["token"]).endswith("_EQ") and row["symbol"] != "RELIANCE"]
+
+
+def inject(service: Service, *faults: dict[str, object]) -> None:
+    """Have the simulated exchange misbehave."""
+    httpx.post(f"{service.simulator['control_url']}/faults", json=list(faults)).raise_for_status()
+
+
+def heal(service: Service) -> None:
+    httpx.delete(f"{service.simulator['control_url']}/faults").raise_for_status()
