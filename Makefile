@@ -8,7 +8,7 @@ SEED   ?= 1
 N      ?= 100
 MINUTES ?= 5
 
-.PHONY: run test check lint bench sim sim-many soak kill-loop fuzz web requirements docs setup-tests clean
+.PHONY: run test check lint bench sim sim-many soak soak-sim kill-loop fuzz web requirements docs setup-tests clean
 
 run: $(VENV)/.runtime app/web/index.html
 	@$(VENV)/bin/bt serve
@@ -40,6 +40,10 @@ sim-many: $(VENV)/.dev
 
 soak: $(VENV)/.dev app/web/index.html
 	@$(PY) -m bench.soak --hours $(HOURS)
+
+# Memory over HOURS simulated hours of the service, with people who come and go; a verdict in soak/simulated.json.
+soak-sim: $(VENV)/.dev
+	@$(PY) -m tests.sim.soak --hours $(HOURS)
 
 # kill -9 at N random moments on each database, every answer checked against the tables after each kill.
 kill-loop: $(VENV)/.dev

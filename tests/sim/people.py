@@ -116,12 +116,16 @@ class User:
     async def _clear(self) -> object:
         return await self._stage.runtime.watchlists.clear(self._number)
 
-    async def _leave(self) -> object:
+    async def leave_for_good(self) -> int:
+        """Give back everything; returns how many entries of lists that were."""
         lists = self._stage.runtime.watchlists
         for each in lists.explicit_entries(self._number):
             assert each.expiry is not None
             await lists.release_chain(self._number, each.symbol, each.expiry)
-        cleared = await lists.clear(self._number)
+        return await lists.clear(self._number)
+
+    async def _leave(self) -> object:
+        cleared = await self.leave_for_good()
         await asyncio.sleep(self._rng.uniform(20.0, 90.0))
         return cleared
 
