@@ -94,6 +94,7 @@ class Safety:
         counted = {str(STATES[code]): int(count) for code, count in enumerate(np.bincount(codes)) if count}
         if told != counted:
             yield f"status tells {told}, one by one there are {counted}"
+        yield from self._false_alarms([owned[place] for place in np.flatnonzero(codes == InstrumentState.STALE.code)])
         live = [owned[place] for place in np.flatnonzero(codes == InstrumentState.LIVE.code)]
         if not live:
             return
@@ -103,6 +104,13 @@ class Safety:
         self.prices_compared += int(np.count_nonzero(~np.isnan(sent)))
         for place in np.flatnonzero((sent != shown) & ~np.isnan(sent)):
             yield f"{live[place].token} shows {shown[place]}, the exchange told {sent[place]}"
+
+    def _false_alarms(self, stale: list[Instrument]) -> Iterator[str]:
+        """While a market is closed, not yet open or in its closing auction, silence means nothing."""
+        now, calendar = self._stage.clock.now(), self._stage.calendar
+        for each in stale:
+            if calendar.judged_from(each.key.segment, now) is None:
+                yield f"{each.token} is STALE while its market does not trade"
 
     def _boxes(self) -> Iterator[str]:
         outbound = self._stage.runtime.outbound

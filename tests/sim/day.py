@@ -35,7 +35,19 @@ DAY_MINUTES = 405.0  # 09:00 to 15:45
 COMPLAINTS_MAX = 20
 SETTLE_S = 600.0  # 806 and 429 may keep a connection away for minutes
 STANDSTILL_ROUNDS = 11  # of the publisher: the slowest rate is one in ten
-EDGES = ((8, 43), (8, 57), (9, 11), (9, 13), (15, 27), (15, 28), (16, 57), (23, 52))  # a few minutes before a change
+EDGES = (
+    (8, 43),
+    (8, 57),
+    (9, 11),
+    (9, 13),
+    (15, 13),
+    (15, 27),
+    (15, 28),
+    (15, 33),
+    (15, 38),
+    (16, 57),
+    (23, 52),
+)  # a few minutes before a change
 WIDE_EVERY = 50  # seeds: one of so many has the wider world, at the service's own pace
 LONG_KINDS = frozenset({FaultKind.REFUSE, FaultKind.DISCONNECT})  # what may keep a connection away for minutes
 
@@ -92,7 +104,7 @@ def shape_of(seed: int, minutes: float) -> Shape:
     limits = rng.choice(world.limits)
     is_roomy = limits.capacity > 5_000
     hours = _hours_of(rng, is_day=is_day)
-    begins = rng.choice(EDGES) if hours is Hours.MARKET else (rng.randint(9, 15), rng.randint(16, 59))
+    begins = rng.choice(EDGES) if hours in (Hours.MARKET, Hours.AUCTION) else (rng.randint(9, 15), rng.randint(16, 59))
     return Shape(
         seed=seed,
         epoch_s=moment(9, 0) if is_day else moment(*begins),
@@ -114,8 +126,8 @@ def shape_of(seed: int, minutes: float) -> Shape:
 
 def _hours_of(rng: random.Random, *, is_day: bool) -> Hours:
     if is_day:
-        return rng.choice((Hours.ALWAYS, Hours.MARKET))
-    return rng.choices(list(Hours), (12, 4, 2, 1))[0]
+        return rng.choice((Hours.ALWAYS, Hours.MARKET, Hours.AUCTION))
+    return rng.choices(list(Hours), (12, 4, 4, 2, 1))[0]
 
 
 class Play:

@@ -17,9 +17,10 @@ from zoneinfo import ZoneInfo
 
 from app.cli.sim import RegistryDirectory, in_session_of
 from app.core.errors import StoreUnavailable
-from app.core.ids import Exchange
+from app.core.ids import Exchange, Segment
 from app.core.sessions import Calendar, ExchangeDays, parse_exchange_days
 from app.dhan.credentials import Token
+from app.market.events import Event, Notify
 from app.market.instrument_master.registry import InstrumentRegistry
 from app.market.instrument_master.scrip_csv import build_snapshot
 from app.market.pool_policy import LineState
@@ -54,6 +55,7 @@ strikes = 11
 fo_stocks = true
 """
 LOOK_S = 1.0
+AUCTION_SINCE = date(2026, 8, 3)
 EARLY_AFTER_S = 150.0
 HEARD_S = 0.1  # an answer of the exchange has arrived by then
 OPERATOR_S = 45.0  # how long a person takes to bring a new token
@@ -64,6 +66,7 @@ class Hours(StrEnum):
 
     ALWAYS = "always"
     MARKET = "market"  # as on any Tuesday
+    AUCTION = "auction"  # as since August 2026: a closing auction, F&O until 15:40
     EARLY = "early"  # NSE closes in the middle of the run
     HOLIDAY = "holiday"  # NSE and BSE are closed
 
@@ -174,6 +177,9 @@ def calendar_for(shape: Shape) -> Calendar:
 
 def _days(shape: Shape, file: Path) -> ExchangeDays:
     days = parse_exchange_days(file.read_text("utf-8"))
+    if shape.hours is Hours.AUCTION:
+        early = DAY - AUCTION_SINCE
+        return replace(days, hours=tuple(replace(each, since=each.since + early) for each in days.hours))
     if shape.hours is Hours.HOLIDAY and days.exchange is not Exchange.MCX:
         return replace(days, closed=days.closed | {DAY})
     if shape.hours is Hours.EARLY and days.exchange is Exchange.NSE:
@@ -226,7 +232,12 @@ class Stage:
             ),
             step_s=shape.step_s,
         )
-        directory, in_session = RegistryDirectory(registry, shape.seed), in_session_of(self.calendar)
+        directory, trades = RegistryDirectory(registry, shape.seed), in_session_of(self.calendar)
+
+        def in_session(segment: Segment, at_s: float) -> bool:
+            at = datetime.fromtimestamp(at_s, IST)
+            return trades(segment, at_s) and not self.calendar.is_frozen(segment, at)
+
         server = SimulatorServer(config, directory, self.loop, in_session)
         server.exchange = WatchedExchange(config.exchange, directory, in_session, time_s=self.loop.time)
         return server
@@ -254,7 +265,23 @@ class Stage:
         )
         runtime = build(settings, given=given)
         runtime.registry.load(self._props.snapshot(self.shape.world))
+        runtime.relay.deliver = self._overhear(runtime.relay.deliver)
         return runtime
+
+    def _overhear(self, deliver: Notify) -> Notify:
+        """One notice for each change: of a connection, of a segment's silence, of a session."""
+        last: dict[object, object] = {}
+
+        def heard(event: Event) -> None:
+            if event.kind in ("feed", "session"):
+                subject = (event.kind, event.data.get("ws_id"), event.data.get("segment"))
+                state = event.data.get("state", event.data.get("phase"))
+                if last.get(subject) == state:
+                    self._complain(f"{subject} is told to be {state} twice")
+                last[subject] = state
+            deliver(event)
+
+        return heard
 
     # -- the exchange
 
