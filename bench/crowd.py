@@ -145,7 +145,12 @@ async def watch(
         async with gate:
             topic, stalls = topics[number % len(topics)], number >= clients - stalled
             headers = {"Sec-WebSocket-Protocol": "bt.binary.v1"}
-            made = await ws_connect(lambda: Reader(tally, topic, stalls=stalls), url, extra_headers=headers)
+            made = await ws_connect(
+                lambda: Reader(tally, topic, stalls=stalls),
+                url,
+                extra_headers=headers,
+                websocket_handshake_timeout=START_TIMEOUT_S,
+            )
             kept.append(made[0])
 
     await asyncio.gather(*map(one, range(clients)))

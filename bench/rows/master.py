@@ -21,6 +21,7 @@ from tests.service import LITERAL_DAY
 
 EXACT = ("RELIANCE", "NIFTY", "BANKNIFTY", "TCS", "INFY", "GOLD", "HDFCBANK", "SBIN")
 TYPOS = ("RELAINCE", "INFOSIS", "HDFCBNAK", "BANKNFITY", "BAJFINACE", "TATAMOTRS", "MARUTTI", "CRUDOIL")
+SEARCH = "/api/v2/instruments/search?q={}"
 READ_PEER = "csv.DictReader"
 # Run in a fresh process each, so that neither finds the other's memory warm.
 COLD = "import sys, time; from pathlib import Path; from app.market.instrument_master.scrip_csv import build_snapshot\n"
@@ -89,13 +90,16 @@ def master(world: World) -> list[Figure]:
     ]
 
 
-def _timed(find: Callable[[str], object], words: tuple[str, ...], rounds: int) -> list[float]:
+def _timed(
+    find: Callable[[str], object], words: tuple[str, ...], rounds: int, clock: Callable[[], float] = time.thread_time
+) -> list[float]:
+    """Milliseconds a word, of this thread's CPU unless another clock is given."""
     taken = []
     for _ in range(rounds):
         for word in words:
-            began = time.perf_counter()
+            began = clock()
             find(word)
-            taken.append((time.perf_counter() - began) * 1000)
+            taken.append((clock() - began) * 1000)
     return taken
 
 
@@ -107,13 +111,22 @@ def search(world: World) -> list[Figure]:
     registry.search("RELAINCE")
     exact, typo = (_timed(registry.search, words, rounds) for words in (EXACT, TYPOS))
     over = [
-        _timed(lambda word: full.caller.get_bytes(f"/api/v2/instruments/search?q={quote(word)}"), words, rounds // 4)
+        _timed(lambda word: full.caller.get_bytes(SEARCH.format(quote(word))), words, rounds // 4, time.perf_counter)
         for words in (EXACT, TYPOS)
     ]
     scan = _scan(registry)
     peer = p50(_timed(scan, EXACT, 5))
     return [
-        Figure("P7", "search, exact, p99", p99(exact), "ms", 0.1, ratio=peer / p50(exact), peer="scan of names (p50)"),
+        Figure(
+            "P7",
+            "search, exact, p99",
+            p99(exact),
+            "ms",
+            0.1,
+            ratio=peer / p50(exact),
+            peer="scan of names (p50)",
+            note=f"p50 {p50(exact):.3f} ms",
+        ),
         Figure("P7", "search, typo, p99", p99(typo), "ms", 3.0, note=f"p50 {p50(typo):.2f} ms"),
         Figure("P7", "search over HTTP, exact, p99", p99(over[0]), "ms", 8.0, note=f"p50 {p50(over[0]):.2f} ms"),
         Figure("P7", "search over HTTP, typo, p99", p99(over[1]), "ms", 8.0, note=f"p50 {p50(over[1]):.2f} ms"),
