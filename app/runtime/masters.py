@@ -57,8 +57,12 @@ class MasterSource:
         self.last_refused = None
         return built
 
+    @property
+    def _is_downloaded(self) -> bool:
+        return not self._plan.generated if self._plan.given is None else "://" in self._plan.given
+
     async def _source(self, day: date) -> Path:
-        if self._plan.given is not None and "://" not in self._plan.given:
+        if self._plan.given is not None and not self._is_downloaded:
             return _existing(Path(self._plan.given))
         if self._plan.given is None and self._plan.generated:
             return await self._generated(day)
@@ -83,8 +87,7 @@ class MasterSource:
     def _compared_with(self) -> tuple[str, ...]:
         """A download absurdly shorter than the last good one is refused; a file given by hand is meant."""
         kept = self._newest_kept()
-        is_downloaded = self._plan.given is None and not self._plan.generated
-        return (str(kept),) if kept is not None and is_downloaded else ()
+        return (str(kept),) if kept is not None and self._is_downloaded else ()
 
     def _newest_kept(self) -> Path | None:
         kept = list(self._plan.directory.glob(f"{self._family()}-v{VERSION}-*.snapshot"))

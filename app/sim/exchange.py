@@ -316,6 +316,8 @@ class Exchange:
         shift = self._in_force(FaultKind.TIME_SHIFT, number)
         if shift is not None:
             image["ltt"] = np.clip(image["ltt"].astype(np.int64) + int(shift.value), 0, U32_MAX)
+        if self._in_force(FaultKind.ZERO, number) is not None:
+            image["ltp"] = 0.0
         if self._in_force(FaultKind.DUPLICATE, number) is not None:
             return np.repeat(image, 2)
         return image

@@ -30,6 +30,7 @@ class FaultKind(StrEnum):
     UNKNOWN_CODE = "unknown_code"  # the next data frame begins with a packet of code ``value``
     STACKED = "stacked"  # clock: all packets of a step in one frame
     DUPLICATE = "duplicate"  # clock: every packet twice
+    ZERO = "zero"  # clock: last prices are zero, as before a first trade
     TIME_SHIFT = "time_shift"  # clock: last-trade times are ``value`` seconds off
     BURST = "burst"  # clock: update rate times ``value``
     JUMP = "jump"  # the spot of ``symbol`` moves by the share ``value`` at once
@@ -51,6 +52,7 @@ _DEFAULTS: dict[FaultKind, tuple[float, float]] = {  # seconds, value
     FaultKind.UNKNOWN_CODE: (0.0, 99.0),
     FaultKind.STACKED: (5.0, 0.0),
     FaultKind.DUPLICATE: (5.0, 0.0),
+    FaultKind.ZERO: (5.0, 0.0),
     FaultKind.TIME_SHIFT: (5.0, 0.0),
     FaultKind.BURST: (5.0, 10.0),
     FaultKind.JUMP: (0.0, 0.05),
@@ -154,7 +156,8 @@ def _number(name: str, given: object, default: float, limits: tuple[float, float
     return float(given)
 
 
-_PLANNED = tuple(kind for kind in FaultKind if kind not in (FaultKind.JUMP, FaultKind.TOKEN_EXPIRY))
+_BY_HAND = (FaultKind.JUMP, FaultKind.TOKEN_EXPIRY, FaultKind.ZERO)
+_PLANNED = tuple(kind for kind in FaultKind if kind not in _BY_HAND)
 _LIVELY_CODES = (805, 806, 807, 808, 809, 800)
 _STATUSES = (429, 401, 403, 503)
 
@@ -164,8 +167,8 @@ def plan_faults(
 ) -> list[TimedFault]:
     """A random series over ``duration_s``, one every ``mean_gap_s`` on average; the same seed gives the same series.
 
-    A lasting fault takes from one second to three times its usual length, at most 90 s. Token expiry comes only if
-    asked for: nothing in the plan brings a new token. A jump needs a symbol and is never planned.
+    A lasting fault takes from one second to three times its usual length, at most 90 s. Token expiry and zero prices
+    come only if asked for: nothing in the plan brings a new token. A jump needs a symbol and is never planned.
     """
     rng = random.Random(seed)  # noqa: S311 - a simulation
     choice = [kind for kind in kinds if kind is not FaultKind.JUMP]

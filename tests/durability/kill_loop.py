@@ -41,19 +41,21 @@ START_SHARE = 0.2  # of the kills come while the service starts
 
 
 class Trader(threading.Thread):
-    """One user at work until the service is gone; every answer goes into the ledger."""
+    """One user at work until told to stop or the service is gone; every answer goes into the ledger."""
 
     def __init__(self, url: str, ledger: Ledger, seed: str) -> None:
         super().__init__(daemon=True)
         self._url = url
         self._ledger = ledger
         self._rng = random.Random(seed)
+        self.is_at_work = True
 
     def run(self) -> None:
         with httpx.Client(base_url=self._url, timeout=30) as http, contextlib.suppress(httpx.HTTPError):
-            while True:
+            while self.is_at_work:
                 act = self._rng.choices((self._add, self._remove, self._ask_wrongly, self._clear), (60, 30, 8, 2))[0]
                 act(http)
+                self._ledger.past.append(frozenset(self._ledger.held))
 
     def _add(self, http: httpx.Client) -> None:
         symbol, expiry, kind = wish = self._rng.choice(WISHES)

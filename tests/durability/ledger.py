@@ -26,13 +26,17 @@ Wish = tuple[str, str, str]
 
 @dataclass(slots=True)
 class Ledger:
-    """One user's list as its answers tell it. A wish in ``open`` was asked about and never answered."""
+    """One user's list as its answers tell it. A wish in ``open`` was asked about and never answered.
+
+    ``past`` is what the list was after each answer, oldest first.
+    """
 
     user_id: int
     held: set[Wish] = field(default_factory=set)
     open: set[Wish] = field(default_factory=set)
     answered: Counter[str] = field(default_factory=Counter)
     evicted_legs: int = 0
+    past: list[frozenset[Wish]] = field(default_factory=lambda: [frozenset()])
 
     def settle(self, stored: set[Wish]) -> Iterator[str]:
         """What is wrong with the stored list; then the stored list is what is known."""

@@ -508,6 +508,14 @@ def test_times_can_be_stale_or_in_the_future(shift: int) -> None:
     assert all(shift - 5 < seconds < shift + 1 for seconds in off)
 
 
+def test_prices_can_be_zero() -> None:
+    bench, me, _ = streaming()
+    bench.got[me].clear()
+    bench.inject(FaultKind.ZERO, connection=me, seconds=60)
+    bench.run(2.0)
+    assert {packet.ltp for packet in bench.packets(me) if isinstance(packet, Full)} == {0.0}
+
+
 def test_a_burst_multiplies_the_rate_and_ends() -> None:
     bench, me, _ = streaming()
     bench.run(10.0)

@@ -65,10 +65,10 @@ def test_a_plan_repeats_by_seed_and_stays_in_its_day(seed: int, gap_s: float) ->
     assert plan == plan_faults(seed, 3_600.0, gap_s)
     assert [timed.at_s for timed in plan] == sorted(timed.at_s for timed in plan)
     assert all(0.0 <= timed.at_s < 3_600.0 and timed.fault.seconds <= 90.0 for timed in plan)
-    assert {timed.fault.kind for timed in plan}.isdisjoint({FaultKind.JUMP, FaultKind.TOKEN_EXPIRY})
+    assert {timed.fault.kind for timed in plan}.isdisjoint({FaultKind.JUMP, FaultKind.TOKEN_EXPIRY, FaultKind.ZERO})
 
 
 def test_a_long_plan_has_every_kind_asked_for() -> None:
     kinds = (FaultKind.CUT, FaultKind.TOKEN_EXPIRY)
     assert {timed.fault.kind for timed in plan_faults(1, 86_400.0, 60.0, kinds)} == set(kinds)
-    assert len({timed.fault.kind for timed in plan_faults(1, 86_400.0, 60.0)}) == len(FaultKind) - 2
+    assert len({timed.fault.kind for timed in plan_faults(1, 86_400.0, 60.0)}) == len(FaultKind) - 3
