@@ -44,11 +44,13 @@ class MinuteSeries:
     _cells: Cells = field(default_factory=lambda: np.empty((0, 0), dtype=np.float32))
 
     def row(self, minute_ms: int) -> Cells:
-        """The row of a minute, made if need be with unknown ones before it; the oldest give way to the newest."""
-        if not self.count:
-            self.start_ms = minute_ms
+        """The row of a minute, made if need be with unknown ones before it; the oldest give way to the newest.
+
+        A minute before the first means that the clock was set back: the rows of the wrong hour are given up.
+        """
+        if not self.count or minute_ms < self.start_ms:
+            self.start_ms, self.count, self._cells = minute_ms, 0, self._cells[:0]
         place = (minute_ms - self.start_ms) // MINUTE_MS
-        assert place >= 0, "time of one session does not go back"
         if place >= MINUTES_MAX:
             place = self._drop_oldest(place)
         if place >= len(self._cells):

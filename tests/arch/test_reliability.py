@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.arch.proofs import ROOT, named_tests, proved_lines, names_in
+from tests.arch.proofs import ROOT, named_tests, names_in, proved_lines
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
 FAULTS = 22

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.catalogue.desk import QUICK, Desk, Exchange, Times, write_files
+from tests.catalogue.desk import QUICK, TIMES_FILE, Desk, Exchange, Times, write_files
 from tests.service import Service, link_masters
 
-TIMES_FILE = "CATALOGUE_TIMES"  # where the report wants the durations
 COMMAND = ("-m", "tests.catalogue.steered_service")
 LIVE_S = 60.0
 

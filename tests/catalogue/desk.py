@@ -30,6 +30,7 @@ ALWAYS_ON = 28  # NIFTY with eleven strikes, its index, five cash lines
 CONNECTIONS = 5
 SOON_S = 20.0
 TWIN = "ABB"  # a share with the security id of the NIFTY index, 13: only the segment tells them apart
+TIMES_FILE = "CATALOGUE_TIMES"  # environment: where the report wants the durations
 QUICK = {
     "BT_SIM_RATE": "5",
     "BT_WATCHDOG_S": "2",

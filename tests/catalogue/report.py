@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import pytest
-
-from tests.catalogue.conftest import TIMES_FILE
+from tests.catalogue.desk import TIMES_FILE
 from tests.service import ROOT
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
@@ -49,11 +48,11 @@ def with_times(text: str, times: dict[str, tuple[str, str]]) -> str:
 def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         times = Path(directory) / "times.jsonl"
-        os.environ[TIMES_FILE] = str(times)
-        outcome = pytest.main(["-q", str(ROOT / "tests" / "catalogue")])
+        run = [sys.executable, "-m", "pytest", str(ROOT / "tests" / "catalogue")]
+        outcome = subprocess.run(run, env={**os.environ, TIMES_FILE: str(times)}, cwd=ROOT).returncode
         if outcome == 0:
             DOCUMENT.write_text(with_times(DOCUMENT.read_text("utf-8"), measured(times)), "utf-8")
-    return int(outcome)
+    return outcome
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The real service on a small feed, whose clock a test may step: ``SIGUSR1`` an hour ahead, ``SIGUSR2`` an hour back.
+"""The real service on a small feed, whose machine's clock a test may set: ``SIGUSR1`` and ``SIGUSR2`` by 50 minutes
+ahead and back.
 
 It always trades, whoever's feed it is on; everything else is as ``bt serve`` has it.
 """
@@ -6,6 +7,8 @@ It always trades, whoever's feed it is on; everything else is as ``bt serve`` ha
 from __future__ import annotations
 
 import signal
+import time
+from dataclasses import dataclass
 
 import uvicorn
 
@@ -16,19 +19,28 @@ from app.runtime.clock import ShiftedClock
 from app.settings import load_settings
 from tests.durability.small_service import LIMITS
 
-STEP_S = 3_600.0
-STEPS = {signal.SIGUSR1: STEP_S, signal.SIGUSR2: -STEP_S}
+STEPS = {signal.SIGUSR1: 3_000.0, signal.SIGUSR2: -3_000.0}
+
+
+@dataclass
+class SetClock:
+    """The machine's clock, set by signals."""
+
+    off_s: float = 0.0
+
+    def epoch_s(self) -> float:
+        return time.time() + self.off_s
+
+    def step(self, number: int, _frame: object) -> None:
+        self.off_s += STEPS[signal.Signals(number)]
 
 
 def main() -> None:
     settings = load_settings()
-    clock = ShiftedClock(settings.zone, settings.bt_sim_date)
-
-    def step(number: int, _frame: object) -> None:
-        clock.offset_s += STEPS[signal.Signals(number)]
-
+    machine = SetClock()
+    clock = ShiftedClock(settings.zone, settings.bt_sim_date, epoch_s=machine.epoch_s)
     for number in STEPS:
-        signal.signal(number, step)
+        signal.signal(number, machine.step)
     given = Given(clock=clock, calendar=Calendar([], settings.zone, always_open=True), limits=LIMITS)
     app = create_app(settings, given)
     uvicorn.run(app, host=settings.bt_host, port=settings.bt_port, log_level="warning", access_log=False)

@@ -77,6 +77,15 @@ def test_the_newest_minutes_are_kept_in_bounds(minutes: list[int]) -> None:
     assert known == seen
 
 
+def test_a_clock_set_back_to_before_the_first_minute_begins_anew() -> None:
+    """What was seen under the wrong clock was never at those times."""
+    book = BarBook()
+    book.see_price("TCS_EQ", DAY, NINE_MS, 100.0)
+    book.see_price("TCS_EQ", DAY, NINE_MS - 60 * MINUTE_MS, 90.0)
+    assert book.spots["TCS_EQ"].since(None)[0] == NINE_MS - 60 * MINUTE_MS
+    assert told(book.spots["TCS_EQ"]) == [[90.0] * 4]
+
+
 def test_there_are_bounds_on_names_too() -> None:
     book = BarBook()
     for number in range(max(SPOTS_MAX, CHAINS_MAX) + 1):
