@@ -29,7 +29,7 @@ def measured(times: Path) -> dict[str, tuple[str, str]]:
 
 
 def in_words(seconds: float) -> str:
-    return f"{1000 * seconds:.0f} ms" if 0 < seconds < 1 else f"{seconds:.1f} s" if seconds else "at once"
+    return f"{1000 * seconds:.0f} ms" if 0 < seconds < 1 else f"{seconds:.1f} s" if seconds else "-"
 
 
 def with_times(text: str, times: dict[str, tuple[str, str]]) -> str:
