@@ -8,7 +8,7 @@ SEED   ?= 1
 N      ?= 100
 MINUTES ?= 5
 
-.PHONY: run test check lint bench sim sim-many soak soak-sim kill-loop fuzz web requirements docs setup-tests clean
+.PHONY: run test check lint bench sim sim-many soak soak-sim kill-loop fuzz fuzz-api web requirements docs setup-tests clean
 
 run: $(VENV)/.runtime app/web/index.html
 	@$(VENV)/bin/bt serve
@@ -26,6 +26,7 @@ lint: $(VENV)/.dev
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-logo
+	@$(PY) -m bandit --quiet --configfile pyproject.toml -ll --recursive app
 
 bench: $(VENV)/.dev app/web/index.html
 	@$(PY) -m bench
@@ -91,6 +92,10 @@ setup-tests: $(VENV)/.dev
 # The native decoder under AddressSanitizer, on hostile frames.
 fuzz: $(VENV)/.dev
 	@$(PY) -m tests.native_fuzz
+
+# Every operation of the API, N right and N wrong requests each, against a service of its own.
+fuzz-api: $(VENV)/.dev
+	@$(PY) -m tests.api_fuzz --examples $(N) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) app/web web/node_modules build dist

@@ -34,6 +34,11 @@ class Terminal(FastAPI):
                     # Past the middleware: its wrapper of send would hide the transport, whose buffers the stream caps.
                     await route.app(scope, receive, send)
                     return
+        for route in self.router.routes if scope["type"] == "http" else ():
+            if isinstance(route, Mount):
+                # Not by its pattern, which a path with a line break in it does not fit: that is for the API to refuse.
+                await route.app(scope, receive, send)
+                return
         await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from typing import Annotated
 
 from fastapi import Query, Request
+from pydantic import BeforeValidator
 from starlette.responses import Response
 
 from app.core.errors import Forbidden, InvalidRequest, RateLimited, StoreUnavailable, Unauthenticated
@@ -23,8 +24,14 @@ from app.rest.subscription_routes import Cursor, LogLimit
 # A user named in the query and not heard there would clear everybody's list.
 UserQuery = Annotated[int | None, Query(alias="user_id", ge=1, le=limits.USER_ID_MAX, description="`users.id`")]
 
+
+def _day(told: object) -> object:
+    """Only ISO-8601: a bare number would be taken for epoch seconds."""
+    return date.fromisoformat(told) if isinstance(told, str) else told
+
+
 EverywhereQuery = Annotated[bool, Query(description="every sign-in of the caller, on all devices")]
-SinceDay = Annotated[date | None, Query(description="`2026-02-01`")]
+SinceDay = Annotated[date | None, BeforeValidator(_day), Query(description="`2026-02-01`")]
 
 
 class AdminRoutes:

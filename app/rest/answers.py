@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from app.core.errors import FeedAway, Overloaded, RateLimited, StoreUnavailable, TerminalError, Unauthenticated
 
@@ -33,7 +33,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-class JsonAnswer(Response):
+class JsonAnswer(JSONResponse):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:

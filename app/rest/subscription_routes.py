@@ -38,10 +38,20 @@ TokenInPath = Annotated[
     str,
     Path(min_length=1, max_length=limits.TOKEN_CHARS_MAX, description="`RELIANCE_26FEB2026_2640CE`, `NSE_FNO:47317`"),
 ]
+
+
+def _moment(told: object) -> object:
+    """Only ISO-8601: a bare number would be taken for epoch seconds. A plus not written %2B arrives as a blank."""
+    if isinstance(told, str):
+        if "T" not in told:
+            raise ValueError("a moment such as 2026-02-03T09:15:00+05:30")
+        return told.replace(" ", "+")
+    return told
+
+
 Since = Annotated[
     datetime | None,
-    # A plus that was not written %2B arrives as a blank.
-    BeforeValidator(lambda told: told.replace(" ", "+") if isinstance(told, str) and "T" in told else told),
+    BeforeValidator(_moment),
     Query(description="ISO-8601 with offset; lines from then on"),
 ]
 

@@ -253,3 +253,9 @@ async def test_idempotent_adds_are_one_entry(client: httpx.AsyncClient) -> None:
         "INVALID_REQUEST",
     )
     assert (await get(client, "/watchlist/1"))["count"] == 1
+
+
+@pytest.mark.parametrize("since", ["1.5", "1700000000", "1e-38", "yesterday", "2026-02-30", ""])
+@pytest.mark.parametrize("path", ["/subscriptions/log", "/admin/viewers"])
+async def test_a_number_is_no_day_and_no_moment(client: httpx.AsyncClient, path: str, since: str) -> None:
+    problem(await client.get(f"/api/v2{path}", params={"since": since}), 422, "INVALID_REQUEST")

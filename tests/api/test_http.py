@@ -11,13 +11,16 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.routing import Mount
 from starlette.types import Message
 
 from app.cli.reference import openapi_document
+from app.main import Terminal
 from app.rest import limits, schemas
 from app.rest.answers import encode, join_objects
 from app.rest.cursors import read_cursor, write_cursor
 from app.rest.market_api_v2 import create_api, operations_of
+from app.rest.operations import API
 from app.rest.services import Gauges, Readiness
 from docs.generate import DOCS, generated
 from tests.api.support import client_of
@@ -364,3 +367,23 @@ def test_rows_join_an_object(head: dict[str, object], text: bytes) -> None:
 
 def test_cursors_come_back() -> None:
     assert read_cursor("log", write_cursor("log", "17")) == "17"
+
+
+async def test_a_path_with_a_line_break_is_refused_in_full_form(world: World) -> None:
+    terminal = Terminal(docs_url=None, redoc_url=None, openapi_url=None)
+    terminal.router.routes.append(Mount("", app=world.app))
+    async with client_of(terminal) as client:
+        for path in ("/api/v2/instruments/a%0Ab", "/api/v2/nothing%0A"):
+            answer = await client.get(path)
+            assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+            assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_every_answer_with_a_model_is_described_by_it(world: World) -> None:
+    document = world.app.openapi()
+    for _, operations in operations_of(world.services):
+        for operation in operations:
+            if operation.model is not None:
+                told = document["paths"][API + operation.path][operation.method.lower()]["responses"]["200"]
+                schema = told["content"]["application/json"]["schema"]
+                assert schema == {"$ref": f"#/components/schemas/{operation.model.__name__}"}, operation.path
