@@ -9,8 +9,8 @@ import ipaddress
 import re
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -33,13 +33,32 @@ _SCHEMES = {
     "dhan_api_url": ("http://", "https://"),
     "dhan_auth_url": ("http://", "https://"),
 }
+_PASSWORD_IN_URL = re.compile(r"//[^/\s]*@")
 _HOST_NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)*[a-z](?:[a-z0-9-]*[a-z0-9])?\.?", re.IGNORECASE)
 
+# Each may come from the file that its ``_FILE`` names.
+FROM_FILES = ("bt_secret_key", "bt_database_url", "dhan_access_token", "dhan_pin", "dhan_totp_secret")
+SECRET_BYTES_MAX = 8_192
+SECRET_KEY_CHARS_MIN = 16
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class SettingsError(Exception):
     """One line: the setting, what it was, what it may be."""
+
+
+def _content_of(name: str, path: Path) -> str:
+    """A secret's file: one line, small. Raises ``ValueError`` that names the setting, never the content."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(SECRET_BYTES_MAX + 1).decode().strip()
+    except OSError as error:
+        raise ValueError(f"{name.upper()}_FILE was {str(path)!r}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        text = ""
+    if not text or len(text) > SECRET_BYTES_MAX or "\n" in text:
+        raise ValueError(f"{name.upper()}_FILE was {str(path)!r}: it has to hold one line")
+    return text
 
 
 def _none_if_blank(value: object) -> object:
@@ -58,6 +77,7 @@ def _day_or_none(value: object) -> object:
 OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_blank)]
 OptionalText = Annotated[str | None, BeforeValidator(_none_if_blank)]
 OptionalDate = Annotated[date | None, BeforeValidator(_day_or_none)]
+SecretFile = Annotated[Path | None, BeforeValidator(_none_if_blank), Field(repr=False)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_none_if_blank)]
 
 
@@ -68,14 +88,18 @@ class Settings(BaseSettings):
 
     bt_host: str = "127.0.0.1"
     bt_port: int = Field(default=8000, ge=0, le=65535)
-    bt_database_url: str = "sqlite+aiosqlite:///app.db"
-    bt_nats_url: OptionalText = None
+    bt_database_url: str = Field(default="sqlite+aiosqlite:///app.db", repr=False)  # may hold a password
+    bt_database_url_file: SecretFile = None
+    bt_nats_url: OptionalText = Field(default=None, repr=False)
     bt_role: Literal["all", "feed", "gateway"] = "all"
     bt_feed: Literal["auto", "dhan", "simulator", "off"] = "auto"
     dhan_client_id: OptionalText = None
     dhan_access_token: OptionalSecret = None
+    dhan_access_token_file: SecretFile = None
     dhan_pin: OptionalSecret = None
+    dhan_pin_file: SecretFile = None
     dhan_totp_secret: OptionalSecret = None
+    dhan_totp_secret_file: SecretFile = None
     dhan_feed_url: str = "wss://api-feed.dhan.co"
     dhan_api_url: str = "https://api.dhan.co/v2"
     dhan_auth_url: str = "https://auth.dhan.co"
@@ -85,6 +109,7 @@ class Settings(BaseSettings):
     bt_timezone: str = "Asia/Kolkata"
     bt_auth: Literal["auto", "required", "off"] = "auto"
     bt_secret_key: OptionalSecret = None
+    bt_secret_key_file: SecretFile = None
     bt_eod_keep_watchlists: bool = False
     bt_tier_b: OptionalPath = None
     bt_sim_hours: Literal["always", "market"] = "always"
@@ -117,6 +142,20 @@ class Settings(BaseSettings):
     bt_code_806_delay_s: float = Field(default=300.0, ge=1, le=86_400)
     bt_http_429_delay_s: float = Field(default=60.0, ge=1, le=86_400)
     bt_http_429_delay_max_s: float = Field(default=900.0, ge=1, le=86_400)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _secrets_of_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """``NAME_FILE`` gives the path of a file that holds ``NAME``, as containers hand secrets over."""
+        read = {}
+        for name in FROM_FILES:
+            path = _none_if_blank(values.get(f"{name}_file"))
+            if path is None:
+                continue
+            if _none_if_blank(values.get(name)) is not None:
+                raise ValueError(f"{name.upper()} and {name.upper()}_FILE are both set; one of them is enough")
+            read[name] = _content_of(name, Path(str(path)))
+        return values | read
 
     @field_validator("bt_host")
     @classmethod
@@ -187,9 +226,28 @@ class Settings(BaseSettings):
             raise ValueError(
                 "BT_FEED=dhan needs DHAN_CLIENT_ID with DHAN_ACCESS_TOKEN, or DHAN_PIN and DHAN_TOTP_SECRET"
             )
+        self._require_safe()
         if self.bt_role != "all" and self.bt_nats_url is None:
             raise ValueError(f"BT_ROLE={self.bt_role} needs BT_NATS_URL; without it only BT_ROLE=all works")
         return self
+
+    def _require_safe(self) -> None:
+        if self.feed_source == "dhan":
+            for name in ("dhan_feed_url", "dhan_api_url", "dhan_auth_url"):
+                url = urlsplit(getattr(self, name))
+                if url.scheme in ("ws", "http") and url.hostname not in LOOPBACK_HOSTS:
+                    raise ValueError(f"{name.upper()} would send the account's token in clear: only TLS, or loopback")
+        key = self.bt_secret_key
+        if key is not None and not self.is_loopback and len(key.get_secret_value()) < SECRET_KEY_CHARS_MIN:
+            raise ValueError(
+                f"BT_SECRET_KEY is too short for BT_HOST={self.bt_host}: at least {SECRET_KEY_CHARS_MIN} characters"
+            )
+
+    @property
+    def url_passwords(self) -> list[str]:
+        """Passwords inside URLs, as written there and as meant: for whoever takes secrets out of what is logged."""
+        written = [urlsplit(url).password for url in (self.bt_database_url, self.bt_nats_url or "")]
+        return [each for password in written if password for each in {password, unquote(password)}]
 
     @property
     def has_dhan_credentials(self) -> bool:
@@ -231,10 +289,11 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise SettingsError(_one_line(error)) from None
+        raise SettingsError(one_line(error)) from None
 
 
-def _one_line(error: ValidationError) -> str:
+def one_line(error: ValidationError) -> str:
+    """The first bad setting of many: its name, what it was unless that is secret, what it may be."""
     first = error.errors(include_url=False, include_context=False)[0]
     message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
@@ -242,5 +301,5 @@ def _one_line(error: ValidationError) -> str:
     name = str(first["loc"][0]).upper()
     field = Settings.model_fields.get(name.lower())
     is_secret = field is not None and "Secret" in str(field.annotation)
-    was = "(hidden)" if is_secret else repr(first["input"])
+    was = "(hidden)" if is_secret else _PASSWORD_IN_URL.sub("//…@", repr(first["input"]))
     return f"{name} was {was}: {message}"

@@ -41,6 +41,7 @@ _MEANINGS = {
     "INSTRUMENT_UNKNOWN": "no such symbol or token is listed",
     "EXPIRY_UNKNOWN": "the symbol has no such expiry; `valid` lists those it has",
     "NOT_ENTITLED": "prices of those `segments` are not for this user (`BT_SEGMENTS`)",
+    "BODY_TOO_SLOW": "the body did not come in time",
     "OVERLOADED": "more at once than the service takes; `Retry-After` says when to come again",
     "NOT_IN_WATCHLIST": "there is no such entry",
     "ALREADY_IN_WATCHLIST": "the entry is there already",

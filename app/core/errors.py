@@ -103,6 +103,16 @@ class Overloaded(TerminalError):
     retriable = True
 
 
+class PayloadTooLarge(TerminalError):
+    code = "PAYLOAD_TOO_LARGE"
+    http_status = 413
+
+
+class BodyTooSlow(TerminalError):
+    code = "BODY_TOO_SLOW"
+    http_status = 408
+
+
 class InvalidRequest(TerminalError):
     """A payload that parses but cannot be meant."""
 

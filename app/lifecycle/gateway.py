@@ -22,7 +22,8 @@ from app.runtime.places import secret_key_of
 async def running_gateway(runtime: GatewayRuntime) -> AsyncIterator[GatewayRuntime]:
     """The gateway, started; everything is undone in reverse when the block ends."""
     settings = runtime.settings
-    set_up_logs([settings.bt_secret_key.get_secret_value()] if settings.bt_secret_key else [])
+    key = settings.bt_secret_key
+    set_up_logs([*([key.get_secret_value()] if key else []), *settings.url_passwords])
     async with AsyncExitStack() as stack:
         await runtime.bus.start()
         stack.push_async_callback(runtime.bus.stop)

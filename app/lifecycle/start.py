@@ -315,7 +315,8 @@ class Starter:
             settings.dhan_totp_secret,
             settings.bt_secret_key,
         )
-        return [secret.get_secret_value() for secret in wrapped if secret is not None]
+        plain = [secret.get_secret_value() for secret in wrapped if secret is not None]
+        return [*plain, *settings.url_passwords]
 
 
 class Supervisor:

@@ -11,9 +11,9 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.core.errors import Forbidden, TerminalError
+from app.core.errors import BodyTooSlow, Forbidden, PayloadTooLarge, TerminalError
 from app.ports.access import AccessAction
-from app.rest.answers import problem, problem_of
+from app.rest.answers import problem_of
 from app.rest.auth import Authenticator, Principal
 
 API_PREFIX = "/api/"
@@ -73,15 +73,18 @@ class BodyLimit:
             async with asyncio.timeout(self._seconds_max):
                 body = None if _declared(scope) > self._bytes_max else await self._read(receive)
         except TimeoutError:
-            await self._refuse(408, "BODY_TOO_SLOW", f"here within {self._seconds_max:g} s", scope, receive, send)
+            slow = BodyTooSlow(f"a body has to be here within {self._seconds_max:g} s")
+            await self._refuse(slow, scope, receive, send)
             return
         if body is None:
-            await self._refuse(413, "PAYLOAD_TOO_LARGE", f"of {self._bytes_max} bytes at most", scope, receive, send)
+            large = PayloadTooLarge(f"a body may have at most {self._bytes_max} bytes")
+            await self._refuse(large, scope, receive, send)
             return
         await self._app(scope, replay_body(body, receive), send)
 
-    async def _refuse(self, status: int, code: str, what: str, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = problem(status, code, f"a body has to be {what}", scope["path"], headers={"Connection": "close"})
+    async def _refuse(self, why: TerminalError, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = problem_of(why, scope["path"])
+        answer.headers["connection"] = "close"
         await answer(scope, receive, send)
 
     async def _read(self, receive: Receive) -> bytes | None:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from app.core.errors import (
     AlreadyInWatchlist,
+    BodyTooSlow,
     CapacityExceeded,
     ExpiryUnknown,
     Forbidden,
@@ -25,6 +26,7 @@ from app.core.errors import (
     NotEntitled,
     NotInWatchlist,
     Overloaded,
+    PayloadTooLarge,
     RateLimited,
     SpotUnknown,
     StoreUnavailable,
@@ -54,6 +56,8 @@ PROBLEM_DETAILS: Mapping[ErrorClass, tuple[str, Mapping[str, object]]] = {
     NotEntitled: ("user 7 may not see prices of MCX_COMM", {"segments": ["MCX_COMM"]}),
     RateLimited: ("too many failed sign-ins; try again in 280 s", {"retry_after_s": 280}),
     Overloaded: ("512 requests are being answered, no more at once", {"retry_after_s": 2}),
+    PayloadTooLarge: ("a body may have at most 65536 bytes", {}),
+    BodyTooSlow: ("a body has to be here within 20 s", {}),
     StoreUnavailable: ("the database cannot be reached", {}),
     InvalidRequest: (
         "user_id: Input should be greater than or equal to 1",
@@ -145,7 +149,8 @@ def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
         200: {"description": "Done", "content": {operation.answer_class.media_type: {"example": operation.answer}}}
     }
     of_caller = (Unauthenticated, Forbidden, RateLimited) if operation.needs_caller else ()
-    for error in dict.fromkeys((*operation.errors, InvalidRequest, *of_caller, Overloaded)):
+    of_body = (PayloadTooLarge, BodyTooSlow) if operation.is_write else ()
+    for error in dict.fromkeys((*operation.errors, InvalidRequest, *of_body, *of_caller, Overloaded)):
         entry = described.setdefault(error.http_status, _problem_answer())
         examples = entry["content"][PROBLEM_MEDIA_TYPE]["examples"]
         examples[error.code] = {"value": problem_example(error, operation)}

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from app.settings import Settings, SettingsError, load_settings
+from app.settings import Settings, SettingsError, load_settings, one_line
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +107,93 @@ def test_what_a_day_may_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BT_SIM_DATE", "26FEB2026")
     with pytest.raises(SettingsError, match="2026-02-03"):
         load_settings()
+
+
+@pytest.mark.parametrize("name", ["BT_SECRET_KEY", "DHAN_ACCESS_TOKEN", "DHAN_PIN", "DHAN_TOTP_SECRET"])
+def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_text("whispered\n")
+    monkeypatch.setenv(f"{name}_FILE", str(tmp_path / "secret"))
+    settings = load_settings()
+    assert getattr(settings, name.lower()).get_secret_value() == "whispered"
+    assert "whispered" not in repr(settings)
+
+
+def test_the_database_may_come_from_a_file_and_its_password_is_never_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "url").write_text("postgresql+asyncpg://desk:p%40ssw0rd@db/terminal")
+    monkeypatch.setenv("BT_DATABASE_URL_FILE", str(tmp_path / "url"))
+    settings = load_settings()
+    assert settings.bt_database_url.endswith("@db/terminal")
+    assert set(settings.url_passwords) == {"p%40ssw0rd", "p@ssw0rd"}
+    assert "ssw0rd" not in repr(settings)
+
+
+def test_a_bad_url_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BT_DATABASE_URL", "mysql://desk:hunter2@db/terminal")
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert "mysql://…@db/terminal" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"two\nlines", b"\xff\xfe", b"x" * 10_000])
+def test_a_secrets_file_that_is_none_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "secret").write_bytes(content)
+    monkeypatch.setenv("BT_SECRET_KEY_FILE", str(tmp_path / "secret"))
+    with pytest.raises(SettingsError, match=r"^BT_SECRET_KEY_FILE was ") as refused:
+        load_settings()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_secret_is_not_given_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("whispered")
+    monkeypatch.setenv("BT_SECRET_KEY_FILE", str(tmp_path / "secret"))
+    monkeypatch.setenv("BT_SECRET_KEY", "shouted")
+    with pytest.raises(SettingsError, match="both set") as refused:
+        load_settings()
+    assert "shouted" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DHAN_FEED_URL", "ws://feed.example"),
+        ("DHAN_API_URL", "http://api.example/v2"),
+        ("DHAN_AUTH_URL", "http://auth.example"),
+    ],
+)
+def test_an_accounts_token_is_not_sent_in_clear(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    assert load_settings().feed_source == "simulator"  # no account, nothing to lose
+    monkeypatch.setenv("DHAN_CLIENT_ID", "1000000001")
+    monkeypatch.setenv("DHAN_ACCESS_TOKEN", "very-secret")
+    with pytest.raises(SettingsError, match=name):
+        load_settings()
+    monkeypatch.setenv(name, value.split("//")[0] + "//127.0.0.1:9000")
+    assert load_settings().feed_source == "dhan"
+
+
+def test_a_key_that_can_be_guessed_is_refused_on_an_open_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BT_SECRET_KEY", "secret")
+    assert load_settings().is_loopback
+    monkeypatch.setenv("BT_HOST", "0.0.0.0")
+    with pytest.raises(SettingsError, match="BT_SECRET_KEY is too short"):
+        load_settings()
+
+
+@given(st.dictionaries(st.sampled_from(sorted(Settings.model_fields)), st.text(max_size=40), max_size=6))
+@example({"bt_segments": "user=all;user=all"})
+@example({"dhan_feed_url": "wss://[::1"})
+@example({"bt_database_url": "sqlite+aiosqlite:///\x00"})
+def test_whatever_is_set_is_a_setting_or_one_line(told: dict[str, str]) -> None:
+    """As the environment gives them: every value a text."""
+    refusal: ValidationError | None = None
+    try:
+        Settings(_env_file=None, **told)  # type: ignore[arg-type, call-arg]
+    except ValidationError as refused:
+        refusal = refused
+    assert refusal is None or "\n" not in one_line(refusal)
