@@ -24,7 +24,7 @@ WIDE = {"width": 1600, "height": 900}
 USUAL = {"width": 1440, "height": 810}
 TALL = {"width": 1440, "height": 1290}
 SETTLED_MS = 800
-MINUTES = 4  # of a session, before its charts show something
+MINUTES = 3  # of a session, before its charts show something
 
 
 async def _chain(desk: Desk) -> None:
@@ -203,8 +203,10 @@ async def take_all(names: list[str], directory: Path) -> None:
         with Service(directory / "shared") as service:
             service.wait_for("the feed", 90, lambda: service.status()["states"].get("LIVE", 0) > 8_000)
             _furnish(service)
-            service.wait_for("minutes", 400, lambda: service.get("/api/v2/bars/NIFTY")["count"] > MINUTES)
-            for name in (each for each in SCENES if not names or each in names):
+            wanted = [each for each in SCENES if not names or each in names]
+            if wanted:
+                service.wait_for("minutes", 400, lambda: service.get("/api/v2/bars/NIFTY")["count"] > MINUTES)
+            for name in wanted:
                 await _take(browser, service, name)
             if not names or "evicted" in names:
                 await _take_evicted(browser, service)
