@@ -15,6 +15,8 @@ from bench.plot import Line, plot
 from tests.service import ROOT
 
 WARM_UP_MIN = 15.0
+# The broker's previous open interest is asked for chain by chain, one in three seconds: 500 chains take 25 minutes.
+MEMORY_WARM_UP_MIN = 30.0
 SLOPE_MAX_MB_H = 1.0
 STALL_MAX_MS = 50.0
 DOCUMENT = ROOT / "docs" / "performance.md"
@@ -99,7 +101,7 @@ def slope_mb_h(samples: Sequence[Sample]) -> float | None:
     """Least squares over the longest life after its warm-up; None before there are enough samples."""
     lives: dict[int, list[Sample]] = {}
     for sample in samples:
-        if sample.minute > WARM_UP_MIN:
+        if sample.minute > MEMORY_WARM_UP_MIN:
             lives.setdefault(sample.life, []).append(sample)
     longest = max(lives.values(), key=len, default=[])
     if len(longest) < 3:
@@ -172,7 +174,12 @@ def section(found: dict[str, object]) -> str:
     word = {True: "met", False: "**not met**", None: "too short to say"}
     slope = found["slope_mb_per_hour"]
     rows = [
-        ("memory slope after 15 minutes", f"{'-' if slope is None else slope} MB/h", "≤ 1 MB/h", met["memory"]),
+        (
+            f"memory slope after {MEMORY_WARM_UP_MIN:.0f} minutes",
+            f"{'-' if slope is None else slope} MB/h",
+            "≤ 1 MB/h",
+            met["memory"],
+        ),
         ("publish rounds missed", f"{found['publish_missed']} of {found['publish_rounds']:,}", "0", met["publish"]),
         ("gaps seen by stream clients", found["stream_gaps"], "0", met["publish"]),
         ("longest loop stall", f"{found['longest_stall_ms']} ms", "≤ 50 ms", met["stalls"]),
