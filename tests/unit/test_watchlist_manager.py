@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 
@@ -50,6 +52,39 @@ async def spotted(market: Market) -> Market:
         market.quote(symbol, price)
     market.quote("NIFTY", 25_010.0)
     return market
+
+
+CHANGES: dict[str, Callable[[Market], Coroutine[Any, Any, object]]] = {
+    "add": lambda market: market.lists.add(1, "INFY", FEB, STOCK),
+    "remove": lambda market: market.lists.remove(1, "TCS", FEB),
+    "subscribe": lambda market: market.lists.subscribe_chain(1, "ONGC", FEB),
+    "release": lambda market: market.lists.release_chain(1, "RELIANCE", FEB),
+    "clear": lambda market: market.lists.clear(1),
+    "unsubscribe all": lambda market: market.lists.unsubscribe_all_tier_a(),
+    "create list": lambda market: market.lists.create_list(1, "another"),
+    "rename list": lambda market: market.lists.rename_list(1, "swing", "long"),
+    "delete list": lambda market: market.lists.delete_list(1, "swing"),
+    "order lists": lambda market: market.lists.order_lists(1, ["swing"]),
+    "order entries": lambda market: market.lists.order_entries(1, "default", [2, 1]),
+    "move entry": lambda market: market.lists.move_entry(1, 1, "swing"),
+    "copy entry": lambda market: market.lists.copy_entry(1, 1, "swing"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_no_change_is_answered_before_it_is_stored(market: Market, name: str) -> None:
+    await market.lists.create_list(1, "swing")
+    await market.lists.add(1, "TCS", FEB, STOCK)
+    await market.lists.add(1, "TCS", MAR, STOCK)
+    await market.lists.subscribe_chain(1, "RELIANCE", FEB)
+    market.store.gate = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        changing = group.create_task(CHANGES[name](market))
+        await market.store.waiting.wait()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not changing.done(), "success may be told only of what a crash cannot take back"
+        market.store.gate.set()
 
 
 class TestAdd:
