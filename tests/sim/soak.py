@@ -1,8 +1,8 @@
 """Memory over many simulated hours: ``python -m tests.sim.soak --hours 12``.
 
 One life of the service on virtual time, with people who come, add, look, stall and leave for good, and connections that
-fail. What Python holds is measured every half hour, after a collection; the verdict is the slope after a warm-up. The
-store in memory stands for the database: its audit lines are pruned, as the service prunes its own.
+fail. What Python holds is measured every quarter of an hour, after a collection; the verdict is the slope after a
+warm-up. The store in memory stands for the database: its audit lines are pruned, as the service prunes its own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.sim.people import Screen, User
 from tests.sim.stage import SMALL, Props, Shape, Stage, moment
 
 RESULT = Path("soak/simulated.json")
-SAMPLE_S = 1_800.0
+SAMPLE_S = 900.0
 WARM_UP_H = 1.0
 GROWTH_MAX_KB_H = 100.0  # 2.4 MB in a day
 FAULT_GAP_S = 240.0
