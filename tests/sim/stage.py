@@ -221,7 +221,7 @@ class Stage:
         registry = InstrumentRegistry(lambda: self.clock.now().date())
         registry.load(self._props.snapshot(self.shape.world))
         config = ServerConfig(
-            "exchange",
+            "localhost",
             80,
             None,
             ExchangeConfig(
@@ -248,7 +248,7 @@ class Stage:
             bt_feed="dhan",
             dhan_client_id="1000000001",
             dhan_access_token=f"token-{self._tokens}",
-            dhan_feed_url="ws://exchange:80",
+            dhan_feed_url="ws://localhost:80",
             bt_secret_key="a key for simulations only, not for use",
             bt_data_dir=self._data_dir,
             bt_tier_b=self._props.universe,
