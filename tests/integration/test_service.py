@@ -57,9 +57,10 @@ def test_a_second_worker_waits_and_takes_over_after_a_kill(new_service: NewServi
 )
 @pytest.mark.parametrize("command", [("-m", "app.cli", "serve"), ("-m", "uvicorn", "app.main:app")])
 def test_what_cannot_start_says_why_in_one_line(
-    new_service: NewService, settings: dict[str, str], said: str, command: tuple[str, ...]
+    new_service: NewService, tmp_path: Path, settings: dict[str, str], said: str, command: tuple[str, ...]
 ) -> None:
-    service = new_service(command=command, **settings)
+    # A folder of its own: a master that was kept would do instead of the missing one.
+    service = new_service(command=command, **settings, BT_DATA_DIR=str(tmp_path / "nothing kept"))
     service.launch()
     assert service.process is not None
     assert service.process.wait(60) != 0
