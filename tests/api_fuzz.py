@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import CHECKS
 
+from tests.durability.small_service import UNIVERSE
 from tests.service import Service
 
-UNIVERSE = '[[chain]]\nsymbol = "NIFTY"\nnearest = 1\nstrikes = 11\n\n[drivers]\nfo_stocks = true\n'
 # Authentication is optional on loopback and tried elsewhere; what fits the schema may still name what is not listed.
 EXCLUDED = ("ignored_auth", "positive_data_acceptance")
 LISTED: Mapping[str, tuple[object, ...]] = {

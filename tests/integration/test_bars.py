@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tests.durability.small_service import UNIVERSE
 from tests.service import Service
-
-UNIVERSE = """
-[[chain]]
-symbol = "NIFTY"
-nearest = 1
-strikes = 11
-
-[drivers]
-fo_stocks = true
-"""
 
 
 def test_the_minutes_of_a_session_survive_a_restart(new_service: Callable[..., Service], tmp_path: Any) -> None:
