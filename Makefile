@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
+AUDIT  := $(VENV)/audit
 PIP    := $(VENV)/bin/pip --disable-pip-version-check --quiet
 HOURS  ?= 1
 SEED   ?= 1
 N      ?= 100
 MINUTES ?= 5
 
-.PHONY: run test check lint bench sim sim-many soak soak-sim kill-loop fuzz fuzz-api web requirements docs setup-tests clean
+.PHONY: run test check lint bench sim sim-many soak soak-sim kill-loop fuzz fuzz-api audit web requirements docs setup-tests clean
 
 run: $(VENV)/.runtime app/web/index.html
 	@$(VENV)/bin/bt serve
@@ -65,6 +66,8 @@ requirements: | $(VENV)/bin/python
 	  --custom-compile-command "make requirements" --extra build -c requirements.txt pyproject.toml -o requirements-build.txt
 	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make requirements" --extra build --extra dev -c requirements-build.txt pyproject.toml -o requirements-dev.txt
+	@$(VENV)/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make requirements" --group audit -o requirements-audit.txt
 
 $(VENV)/bin/python:
 	@echo "Making $(VENV)"
@@ -96,6 +99,15 @@ fuzz: $(VENV)/.dev
 # Every operation of the API, N right and N wrong requests each, against a service of its own.
 fuzz-api: $(VENV)/.dev
 	@$(PY) -m tests.api_fuzz --examples $(N) --seed $(SEED)
+
+# Known weaknesses of what the lock files name, asked of the registries; needs a network that answers such questions.
+audit: $(AUDIT)/bin/pip-audit
+	@$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.txt -r requirements-build.txt -r requirements-dev.txt
+	@cd web && npm audit --audit-level=low
+
+$(AUDIT)/bin/pip-audit: requirements-audit.txt
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/pip --disable-pip-version-check --quiet install --require-hashes -r requirements-audit.txt
 
 clean:
 	rm -rf $(VENV) app/web web/node_modules build dist
