@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import Connection, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.core.errors import StoreUnavailable
@@ -18,10 +16,9 @@ from app.ports.store import Changes, Role
 from app.storage import engine as engine_module
 from app.storage.engine import OnLoop, Transactions, open_engines
 from app.storage.engine import database_url as parsed
-from app.storage.models import users
 from app.storage.sql_store import SqlStore
 from tests.contract.conftest import administer
-from tests.contract.fakes import SetClock, entry, leg, line
+from tests.contract.fakes import SetClock, entry, leg
 from tests.contract.servers import Postgres, free_port
 
 
@@ -33,31 +30,10 @@ async def store(postgres_url: str, clock: SetClock) -> AsyncIterator[SqlStore]:
     await made.stop()
 
 
-def raise_version(connection: Connection) -> None:
-    found = connection.execute(select(users.c.token_version).where(users.c.id == 1)).scalar_one()
-    connection.execute(update(users).where(users.c.id == 1).values(token_version=found + 1))
-
-
-async def raise_versions(engine: Transactions, times: int) -> None:
-    for _ in range(times):
-        await engine.run(raise_version)
-
-
 def engine_of(transactions: Transactions) -> AsyncEngine:
     """To hold a transaction open."""
     assert isinstance(transactions, OnLoop)
     return transactions.engine
-
-
-async def test_no_update_is_lost_between_a_read_and_its_write(store: SqlStore, postgres_url: str) -> None:
-    await store.ensure_user(1)
-    several = [open_engines(parsed(postgres_url)) for _ in range(3)]  # as processes would
-    await asyncio.gather(*(raise_versions(engines.writer, 20) for engines in several for _ in range(2)))
-    for engines in several:
-        await engines.dispose()
-    user = await store.user_by_id(1)
-    assert user is not None
-    assert user.token_version == 3 * 2 * 20
 
 
 async def test_writers_that_meet_do_not_deadlock(postgres_url: str, clock: SetClock) -> None:
@@ -207,27 +183,6 @@ async def test_commits_are_durable_even_where_the_server_is_set_otherwise(
     async with engine_of(engines.writer).connect() as connection:
         assert (await connection.exec_driver_sql("SHOW synchronous_commit")).scalar() == "on"
     await engines.dispose()
-
-
-async def test_a_commit_whose_caller_is_cancelled_is_still_whole(store: SqlStore) -> None:
-    rng = random.Random(5)
-    symbols = [f"S{number}" for number in range(40)]
-    for symbol in symbols:
-        changes = Changes(entries_added=[entry(symbol)], legs=[leg(token=f"{symbol}_{n}") for n in range(20)])
-        task = asyncio.ensure_future(store.commit(changes))
-        await asyncio.sleep(rng.uniform(0.0, 0.006))
-        task.cancel()
-        await asyncio.wait([task])
-    await store.commit(Changes(audit=[line()]))
-    loaded = await store.load()
-    assert [row.symbol for row in loaded.entries] == symbols  # what had begun was finished, however soon the cut
-    assert Counter(row.token.split("_")[0] for row in loaded.legs) == dict.fromkeys(symbols, 20)
-
-
-async def test_a_broken_constraint_that_is_a_fault_of_ours_is_not_called_a_duplicate(store: SqlStore) -> None:
-    with pytest.raises(IntegrityError):
-        await store.commit(Changes(entries_added=[entry(symbol=None)]))  # type: ignore[arg-type]
-    assert (await store.load()).entries == ()
 
 
 async def test_accounts_from_two_processes_get_different_ids(postgres_url: str, clock: SetClock) -> None:

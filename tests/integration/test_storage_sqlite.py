@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import resource
 import sqlite3
 import stat
 import subprocess
-import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, create_engine, select, update
+from sqlalchemy import Connection, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError
 from structlog.testing import capture_logs
 
 from app.core.errors import StoreUnavailable
 from app.ports.store import Changes, Role
 from app.storage import engine as engine_module
-from app.storage.engine import InThreads, Transactions, open_engines
 from app.storage.engine import database_url as parsed
+from app.storage.engine import open_engines
 from app.storage.migrate import upgrade
 from app.storage.models import users
 from app.storage.sql_store import SqlStore
-from tests.contract.fakes import SetClock, entry, leg, line
+from tests.contract.fakes import SetClock, entry, leg
 
 TABLES = {"watchlist", "subscriptions", "atm_cache", "subscription_log", "users"}
 
@@ -44,42 +40,6 @@ async def store(sqlite_url: str, clock: SetClock) -> AsyncIterator[SqlStore]:
     await made.start()
     yield made
     await made.stop()
-
-
-def raise_version(connection: Connection) -> None:
-    """Read, think, write: the pattern that loses updates where a transaction begins only at the write."""
-    found = connection.execute(select(users.c.token_version).where(users.c.id == 1)).scalar_one()
-    time.sleep(0.001)
-    connection.execute(update(users).where(users.c.id == 1).values(token_version=found + 1))
-
-
-async def raise_versions(engine: Transactions, times: int) -> None:
-    for _ in range(times):
-        await engine.run(raise_version)
-
-
-async def version(store: SqlStore) -> int:
-    user = await store.user_by_id(1)
-    assert user is not None
-    return user.token_version
-
-
-async def test_no_update_is_lost_between_a_read_and_its_write(store: SqlStore, sqlite_url: str) -> None:
-    await store.ensure_user(1)
-    two = [open_engines(parsed(sqlite_url)) for _ in range(2)]  # as two processes would
-    await asyncio.gather(*(raise_versions(engines.writer, 20) for engines in two for _ in range(4)))
-    for engines in two:
-        await engines.dispose()
-    assert await version(store) == 2 * 4 * 20
-
-
-async def test_the_drivers_defaults_do_lose_updates(store: SqlStore, sqlite_url: str) -> None:
-    # Shows that the test above can fail at all.
-    await store.ensure_user(1)
-    default = InThreads(create_engine(parsed(sqlite_url)), 4)
-    await asyncio.gather(*(raise_versions(default, 20) for _ in range(4)))
-    await default.dispose()
-    assert await version(store) < 4 * 20
 
 
 async def test_every_connection_is_durable_and_readers_cannot_write(sqlite_url: str, store: SqlStore) -> None:
@@ -177,27 +137,6 @@ async def test_a_writer_and_a_reader_do_not_wait_for_each_other(store: SqlStore,
     await engines.reader.run(read_before_and_after)
     await engines.dispose()
     assert await store.user_by_id(5) is not None
-
-
-async def test_a_commit_whose_caller_is_cancelled_is_still_whole(store: SqlStore) -> None:
-    rng = random.Random(5)
-    symbols = [f"S{number}" for number in range(40)]
-    for symbol in symbols:
-        changes = Changes(entries_added=[entry(symbol)], legs=[leg(token=f"{symbol}_{n}") for n in range(20)])
-        task = asyncio.ensure_future(store.commit(changes))
-        await asyncio.sleep(rng.uniform(0.0, 0.006))
-        task.cancel()
-        await asyncio.wait([task])
-    await store.commit(Changes(audit=[line()]))
-    loaded = await store.load()
-    assert [row.symbol for row in loaded.entries] == symbols  # what had begun was finished, however soon the cut
-    assert Counter(row.token.split("_")[0] for row in loaded.legs) == dict.fromkeys(symbols, 20)
-
-
-async def test_a_broken_constraint_that_is_a_fault_of_ours_is_not_called_a_duplicate(store: SqlStore) -> None:
-    with pytest.raises(IntegrityError):
-        await store.commit(Changes(entries_added=[entry(symbol=None)]))  # type: ignore[arg-type]
-    assert (await store.load()).entries == ()
 
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path, clock: SetClock) -> None:
