@@ -85,6 +85,12 @@ def _singletons(tree: ast.Module) -> Iterator[str]:
                 yield f"line {node.lineno}: module-level instance of {made}; build it in app/runtime.py"
 
 
+def test_no_module_of_tests_and_benchmarks_is_longer_either() -> None:
+    paths = [path for folder in ("tests", "bench") for path in (ROOT / folder).rglob("*.py")]
+    lengths = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8").count("\n") for path in paths}
+    assert {name: length for name, length in lengths.items() if length > MODULE_LINES_MAX} == {}
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_house_rules_hold(path: Path) -> None:
     name = path.relative_to(ROOT).as_posix()

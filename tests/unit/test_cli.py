@@ -1,9 +1,8 @@
-"""The command line: exit codes, one-line failures, tables, accounts, backups, the doctor's findings."""
+"""The command line: exit codes, one-line failures, tables, accounts, the doctor's findings."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import sqlite3
 import subprocess
@@ -23,10 +22,7 @@ from app.cli.doctor import Doctor, Finding, Level, report
 from app.cli.failure import CommandFailed, Exit
 from app.cli.program import own_url, run
 from app.cli.remote import Remote, in_path
-from app.cli.sim import RegistryDirectory
 from app.cli.watch import View, stream_url, topic_of
-from app.core.ids import Exchange, InstrumentKind
-from app.market.instrument_master.registry import InstrumentRegistry
 from app.ports.store import Role
 from app.rest.auth import Authenticator
 from app.rest.passwords import NO_LOGIN
@@ -34,7 +30,6 @@ from app.runtime.places import calendar_of, clock_of
 from app.settings import Settings
 from app.storage.memory_store import MemoryStore
 from tests.api.support import IST, HandClock, cheap_passwords
-from tests.masters import small_registry
 
 ROOT = Path(__file__).resolve().parents[2]
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -329,88 +324,6 @@ async def test_a_new_password_and_a_lockout_end_tokens() -> None:
 # -- backups
 
 
-def sqlite_url(path: Path) -> str:
-    return f"sqlite+aiosqlite:///{path}"
-
-
-def counted(path: Path) -> int:
-    opened = sqlite3.connect(path)
-    try:
-        return int(opened.execute("SELECT count(*) FROM users").fetchone()[0])
-    finally:
-        opened.close()
-
-
-@pytest.fixture
-def kept(tmp_path: Path) -> Path:
-    """A database with one user."""
-    path = tmp_path / "app.db"
-    database.migrate(sqlite_url(path))
-    opened = sqlite3.connect(path)
-    opened.execute(
-        "INSERT INTO users (name, role, password_hash, token_version, created_at)"
-        " VALUES ('asha', 'user', '', 0, '2026-02-03 00:00:00')"
-    )
-    opened.commit()
-    opened.close()
-    return path
-
-
-def test_a_backup_of_a_database_in_use_comes_back(kept: Path, tmp_path: Path) -> None:
-    held = sqlite3.connect(kept)
-    held.execute("BEGIN")
-    held.execute("SELECT * FROM users").fetchall()
-    report = database.backup(sqlite_url(kept), tmp_path / "b" / "one.db")
-    held.close()
-    assert report.rows["users"] == 1
-    assert (tmp_path / "b" / "one.db").stat().st_mode & 0o077 == 0
-    fresh = tmp_path / "fresh.db"
-    database.restore(sqlite_url(fresh), tmp_path / "b" / "one.db", overwrite=False)
-    assert counted(fresh) == 1
-
-
-def test_a_restore_overwrites_only_when_told(kept: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "one.db"
-    database.backup(sqlite_url(kept), copy)
-    with pytest.raises(CommandFailed, match="--overwrite"):
-        database.restore(sqlite_url(kept), copy, overwrite=False)
-    opened = sqlite3.connect(kept)
-    opened.execute("DELETE FROM users")
-    opened.commit()
-    opened.close()
-    database.restore(sqlite_url(kept), copy, overwrite=True)
-    assert counted(kept) == 1
-
-
-def test_a_restore_under_a_running_service_is_refused(kept: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "one.db"
-    database.backup(sqlite_url(kept), copy)
-    held = sqlite3.connect(kept, isolation_level=None)
-    held.execute("BEGIN IMMEDIATE")
-    try:
-        with pytest.raises(CommandFailed, match="in use"):
-            database.restore(sqlite_url(kept), copy, overwrite=True)
-    finally:
-        held.close()
-    assert counted(kept) == 1
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage"])
-def test_what_is_no_backup_is_refused(kept: Path, tmp_path: Path, content: bytes) -> None:
-    bad = tmp_path / "bad.db"
-    bad.write_bytes(content)
-    with pytest.raises(CommandFailed):
-        database.restore(sqlite_url(kept), bad, overwrite=True)
-    assert counted(kept) == 1
-
-
-def test_a_database_needs_a_known_url(tmp_path: Path) -> None:
-    with pytest.raises(CommandFailed, match="driver"):
-        database.migrate("mysql://x/y")
-    with pytest.raises(CommandFailed, match="--overwrite"):
-        database.restore("postgresql+asyncpg://u:p@127.0.0.1/bt", tmp_path / "x", overwrite=False)
-
-
 def test_backups_from_the_command_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bt(capsys, "backup", "one.db")[2] == "bt: there is no database app.db\n"
     bt(capsys, "user", "add", "asha")
@@ -511,82 +424,3 @@ def test_the_brokers_token_has_an_end(place: Path, left: timedelta, level: Level
 
 def test_the_clock_follows_the_simulated_day(place: Path) -> None:
     assert clock_of(Settings(bt_sim_date=date(2026, 2, 3))).now().date() == date(2026, 2, 3)
-
-
-# -- the simulator's contracts
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> InstrumentRegistry:
-    return small_registry(tmp_path_factory.mktemp("master"))
-
-
-def test_reference_prices_come_from_listed_strikes(registry: InstrumentRegistry) -> None:
-    directory = RegistryDirectory(registry, seed=1)
-    index = registry.index("NIFTY")
-    assert index is not None
-    strikes = registry.ladder("NIFTY", registry.expiries("NIFTY")[0]).strikes
-    assert directory.reference_price(index) in strikes
-    assert strikes[0] <= directory.reference_price(index) <= strikes[-1]
-
-
-def test_prices_of_plain_shares_are_seeded(registry: InstrumentRegistry) -> None:
-    plain = next(
-        line
-        for symbol in registry.symbols()
-        if (line := registry.cash(symbol)) is not None and not registry.is_f_o_eligible(symbol)
-    )
-    first, again, other = (RegistryDirectory(registry, seed).reference_price(plain) for seed in (1, 1, 2))
-    assert first == again != other
-    assert 90 <= first <= 4_500
-
-
-def test_options_follow_their_spot_and_spots_themselves(registry: InstrumentRegistry) -> None:
-    directory = RegistryDirectory(registry, seed=1)
-    option = next(each for each in registry.get_by_symbol("NIFTY") if each.kind is InstrumentKind.OPTION)
-    index = registry.index("NIFTY")
-    assert index is not None
-    assert directory.underlying_of(option) == index
-    assert directory.underlying_of(index) is None
-    assert directory.instrument(option.key) == option
-
-
-def test_commodity_futures_lead_themselves(registry: InstrumentRegistry) -> None:
-    directory = RegistryDirectory(registry, seed=1)
-    for symbol in registry.symbols():
-        for future in registry.futures(symbol):
-            if future.exchange is Exchange.MCX:
-                assert directory.underlying_of(future) is None
-                return
-    pytest.fail("the fixture has no commodity future")
-
-
-def test_the_simulator_says_where_it_listens(place: Path) -> None:
-    from app.market.instrument_master.scrip_csv import build_snapshot
-    from tests.masters import SMALL
-
-    build_snapshot(SMALL, place / "small.snapshot")
-    child = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "sim", "--json", "--snapshot", str(place / "small.snapshot")],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "BT_SIM_DATE": "2026-02-03"},
-        stdout=subprocess.PIPE,
-    )
-    try:
-        assert child.stdout is not None
-        said = json.loads(child.stdout.readline())
-        assert said["feed_url"].endswith(f":{said['port']}")
-        assert httpx.get(said["control_url"] + "/stats", timeout=5).status_code == 200
-    finally:
-        child.terminate()
-        assert child.wait(10) == 0
-        assert child.stdout is not None
-        child.stdout.close()
-
-
-@pytest.mark.parametrize("target", ["a-file/backup.db", "a-folder"])
-def test_a_backup_that_cannot_be_written_is_one_line(tmp_path: Path, target: str) -> None:
-    (tmp_path / "a-file").write_text("")
-    (tmp_path / "a-folder").mkdir()
-    with pytest.raises(CommandFailed, match=target):
-        database.backup(f"sqlite+aiosqlite:///{tmp_path}/app.db", tmp_path / target)

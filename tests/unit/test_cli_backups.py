@@ -1,0 +1,101 @@
+"""Backups and restores of the command line, on real files."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from app.cli import database
+from app.cli.failure import CommandFailed
+
+
+def sqlite_url(path: Path) -> str:
+    return f"sqlite+aiosqlite:///{path}"
+
+
+def counted(path: Path) -> int:
+    opened = sqlite3.connect(path)
+    try:
+        return int(opened.execute("SELECT count(*) FROM users").fetchone()[0])
+    finally:
+        opened.close()
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    """A database with one user."""
+    path = tmp_path / "app.db"
+    database.migrate(sqlite_url(path))
+    opened = sqlite3.connect(path)
+    opened.execute(
+        "INSERT INTO users (name, role, password_hash, token_version, created_at)"
+        " VALUES ('asha', 'user', '', 0, '2026-02-03 00:00:00')"
+    )
+    opened.commit()
+    opened.close()
+    return path
+
+
+def test_a_backup_of_a_database_in_use_comes_back(kept: Path, tmp_path: Path) -> None:
+    held = sqlite3.connect(kept)
+    held.execute("BEGIN")
+    held.execute("SELECT * FROM users").fetchall()
+    report = database.backup(sqlite_url(kept), tmp_path / "b" / "one.db")
+    held.close()
+    assert report.rows["users"] == 1
+    assert (tmp_path / "b" / "one.db").stat().st_mode & 0o077 == 0
+    fresh = tmp_path / "fresh.db"
+    database.restore(sqlite_url(fresh), tmp_path / "b" / "one.db", overwrite=False)
+    assert counted(fresh) == 1
+
+
+def test_a_restore_overwrites_only_when_told(kept: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "one.db"
+    database.backup(sqlite_url(kept), copy)
+    with pytest.raises(CommandFailed, match="--overwrite"):
+        database.restore(sqlite_url(kept), copy, overwrite=False)
+    opened = sqlite3.connect(kept)
+    opened.execute("DELETE FROM users")
+    opened.commit()
+    opened.close()
+    database.restore(sqlite_url(kept), copy, overwrite=True)
+    assert counted(kept) == 1
+
+
+def test_a_restore_under_a_running_service_is_refused(kept: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "one.db"
+    database.backup(sqlite_url(kept), copy)
+    held = sqlite3.connect(kept, isolation_level=None)
+    held.execute("BEGIN IMMEDIATE")
+    try:
+        with pytest.raises(CommandFailed, match="in use"):
+            database.restore(sqlite_url(kept), copy, overwrite=True)
+    finally:
+        held.close()
+    assert counted(kept) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage"])
+def test_what_is_no_backup_is_refused(kept: Path, tmp_path: Path, content: bytes) -> None:
+    bad = tmp_path / "bad.db"
+    bad.write_bytes(content)
+    with pytest.raises(CommandFailed):
+        database.restore(sqlite_url(kept), bad, overwrite=True)
+    assert counted(kept) == 1
+
+
+def test_a_database_needs_a_known_url(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="driver"):
+        database.migrate("mysql://x/y")
+    with pytest.raises(CommandFailed, match="--overwrite"):
+        database.restore("postgresql+asyncpg://u:p@127.0.0.1/bt", tmp_path / "x", overwrite=False)
+
+
+@pytest.mark.parametrize("target", ["a-file/backup.db", "a-folder"])
+def test_a_backup_that_cannot_be_written_is_one_line(tmp_path: Path, target: str) -> None:
+    (tmp_path / "a-file").write_text("")
+    (tmp_path / "a-folder").mkdir()
+    with pytest.raises(CommandFailed, match=target):
+        database.backup(f"sqlite+aiosqlite:///{tmp_path}/app.db", tmp_path / target)
