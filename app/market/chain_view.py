@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Protocol
 
-from app.core.ids import InstrumentKey
+from app.core.ids import InstrumentKey, Segment
 from app.core.instruments import Instrument
 from app.core.sessions import Calendar
 from app.market.atm_engine import ATMEngine, CachedWindow, ChainId, LadderLike, has_moved
@@ -50,6 +50,11 @@ class ChainLegs:
     def instruments(self) -> tuple[Instrument, ...]:
         """The listed legs, strike by strike, call before put."""
         return tuple(leg for pair in zip(self.ce, self.pe, strict=True) for leg in pair if leg is not None)
+
+    @property
+    def segment(self) -> Segment:
+        """Where the legs are traded."""
+        return next(leg.key.segment for leg in (*self.ce, *self.pe) if leg is not None)
 
 
 @dataclass(frozen=True, slots=True)

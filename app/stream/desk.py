@@ -51,7 +51,7 @@ class OpenChain:
     strikes: Floats
     uses: int = 0
     generation: int = 0
-    seen_round: int = -1
+    seen: int = -1  # stamp of the face when it was last worked out
     summary: Doc = field(default_factory=dict)
     coverage: dict[str, object] = field(default_factory=dict)
 
@@ -92,15 +92,24 @@ class Desk:
             del self._open[chain]
             held.held = held.held[:0]
 
-    def refresh(self, *, look_over: bool) -> Iterator[None]:
-        """Follow the windows, then work out every chain that took a packet, in small steps."""
-        if look_over or self._revision != self._chains.revision:
-            self._revision = self._chains.revision
-            for chain, held in list(self._open.items()):
-                if held.uses:  # it may have been let go between two steps
-                    self._follow(chain, held)
-                yield
-        touched = [held for held in self._open.values() if self._face.is_touched(held.held, held.seen_round)]
+    def follow(self) -> Iterator[None]:
+        """Where a subscribed window or the master has changed, see to every chain, one in a step."""
+        if self._revision == self._chains.revision:
+            return
+        self._revision = self._chains.revision
+        for held in list(self._open.values()):
+            self.look_over([held])
+            yield
+
+    def look_over(self, chains: Iterable[OpenChain]) -> None:
+        """Whether they still show the right legs: a window that nobody subscribed moves with the spot."""
+        for held in chains:
+            if held.uses:  # it may have been let go between two steps
+                self._follow(held.legs.chain, held)
+
+    def refresh(self, chains: Iterable[OpenChain]) -> Iterator[None]:
+        """Work out those whose rows were made anew, in small steps."""
+        touched = [held for held in chains if self._face.is_touched(held.held, held.seen)]
         for start in range(0, len(touched), CHAINS_A_STEP):
             self._work_out([held for held in touched[start : start + CHAINS_A_STEP] if held.uses])
             yield
@@ -117,7 +126,7 @@ class Desk:
         for name in ("legs", "held", "ce", "pe", "spot", "future", "shown_future", "strikes"):
             setattr(held, name, getattr(anew, name))
         held.generation += 1
-        held.seen_round = -1
+        held.seen = -1
 
     def _lay_out(self, legs: ChainLegs) -> OpenChain:
         drivers = [each for each in (legs.underlying, legs.future, legs.shown_future) if each is not None]
@@ -144,7 +153,7 @@ class Desk:
         for chain, result in zip(chains, analyse(inputs, self._clock.now_ms(), self._rate), strict=True):
             self._face.put_greeks(chain.ce, result.calls)
             self._face.put_greeks(chain.pe, result.puts)
-            chain.seen_round = self._face.round
+            chain.seen = self._face.stamp
             chain.summary = self._summary(chain, result.summary)
             chain.coverage = self._coverage(chain)
 
@@ -175,8 +184,7 @@ class Desk:
     def _timing(self, legs: ChainLegs) -> Timing:
         now = self._clock.now()
         today = now.astimezone(self._calendar.zone).date()
-        segment = legs.instruments[0].key.segment
-        return Timing(self._calendar.phase(segment, now), max(0, (legs.chain.expiry - today).days))
+        return Timing(self._calendar.phase(legs.segment, now), max(0, (legs.chain.expiry - today).days))
 
     def _coverage(self, chain: OpenChain) -> dict[str, object]:
         rows = np.concatenate((chain.ce, chain.pe))

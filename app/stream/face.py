@@ -19,19 +19,25 @@ from app.stream.frames import Floats
 Rows = npt.NDArray[np.intp]
 _FIRST_ROWS = 4_096
 ROWS_A_STEP = 512  # about 2 ms
+ROUNDS_A_LOOK = 10  # a second
+_FILL, _JUDGE = 1, 3  # to judge is to fill too
 
 
 class Face:
     """OWNS the watched rows.
 
-    ``values[row]`` is in the order of ``ROW_FIELDS``. ``touched[row]`` is the round in which it last took a packet or
-    a new standing, or in which all rows were looked over; ``round`` counts the calls of :meth:`refresh`.
+    ``values[row]`` is in the order of ``ROW_FIELDS``. ``stamp`` counts the times rows were made, ``touched[row]`` is
+    the one of its last: it took a packet or a new standing, or was looked over.
     """
 
     def __init__(self, prices: LivePrices, reader: StateReader, clock: Clock) -> None:
         self.values: Floats = np.full((_FIRST_ROWS, len(ROW_FIELDS)), np.nan)
         self.touched = np.zeros(_FIRST_ROWS, dtype=np.int64)
-        self.round = 0
+        self.stamp = 0
+        self._round = 0
+        self._needs = np.zeros(_FIRST_ROWS, dtype=np.uint8)
+        self._brought = np.zeros(_FIRST_ROWS, dtype=np.int64)  # in which round it was last brought up to date
+        self._judged = np.zeros(_FIRST_ROWS, dtype=np.int64)  # in which round it was last judged
         self._prices = prices
         self._reader = reader
         self._clock = clock
@@ -79,25 +85,34 @@ class Face:
             self._instruments[row] = None
             self._free.append(row)
 
-    def refresh(self, dirty: Slots, *, look_over: bool) -> Iterator[None]:
-        """Bring rows up to date, some in a step: those of dirty slots, or every one, since silence changes state and
-        age too.
-        """
-        self.round += 1
+    def begin(self) -> None:
+        """A round begins: each row is brought up to date once in it."""
+        self._round += 1
+
+    def note(self, dirty: Slots) -> None:
+        """These slots took a packet: their rows, and those that the board or the wishes changed, are made anew."""
         rows = self._row_at[dirty]
-        rows = rows[rows >= 0]
+        self._needs[rows[rows >= 0]] |= _FILL
         if self._seen_slots != self._prices.revision:
             self._seen_slots = self._prices.revision
-            rows = np.union1d(rows, self._place(self._used()))
-        is_judged = look_over or self._seen_wishes != self._reader.wishes_revision
-        if is_judged:
+            self._needs[self._place(self._used())] |= _FILL
+        if self._seen_wishes != self._reader.wishes_revision:
             self._seen_wishes = self._reader.wishes_revision
-            rows = self._used()
+            self._needs[self._used()] |= _JUDGE
+
+    def look_over(self, rows: Rows) -> None:
+        """Have rows made anew that nothing happened to: silence changes state and age too. Once a second is enough."""
+        self._needs[rows[self._round - self._judged[rows] >= ROUNDS_A_LOOK]] |= _JUDGE
+
+    def refresh(self, rows: Rows) -> Iterator[None]:
+        """Bring rows up to date, some in a step. Who was in this round already waits for the next."""
+        rows = rows[self._brought[rows] < self._round]
+        self._brought[rows] = self._round
+        rows = np.unique(rows[self._needs[rows] > 0])
         for start in range(0, len(rows), ROWS_A_STEP):
             part = rows[start : start + ROWS_A_STEP]
             part = part[self._uses[part] > 0]  # others may have been released between two steps
-            if is_judged:
-                self._judge(part)
+            self._judge(part[self._needs[part] == _JUDGE])
             self._fill(part)
             yield
 
@@ -121,7 +136,7 @@ class Face:
         return np.where(rows >= 0, self.values[rows, FIELD_INDEX[field]], np.nan)
 
     def is_touched(self, rows: Rows, since: int) -> bool:
-        """Whether any of the rows changed after that round."""
+        """Whether any of the rows was made anew after that stamp."""
         return bool((self.touched[rows] > since).any())
 
     def _used(self) -> Rows:
@@ -141,6 +156,9 @@ class Face:
         return moved
 
     def _judge(self, rows: Rows) -> None:
+        if not rows.size:
+            return
+        self._judged[rows] = self._round
         self._standing.put(rows, self._reader.standing(self._of(rows)))
 
     def _fill(self, rows: Rows) -> None:
@@ -152,13 +170,16 @@ class Face:
         self.values[rows, FIELD_INDEX["age_ms"]] = age_ms
         self.values[rows, FIELD_INDEX["state"]] = states(facts)
         self.values[rows, FIELD_INDEX["oi_basis"]] = board.oi_basis
-        self.touched[rows] = self.round
+        self._needs[rows] = 0
+        self.stamp += 1
+        self.touched[rows] = self.stamp
 
     def _grow(self) -> None:
         size = len(self._instruments)
         self.values = np.concatenate((self.values, np.full_like(self.values, np.nan)))
-        self.touched = np.concatenate((self.touched, np.zeros(size, dtype=np.int64)))
-        self._uses = np.concatenate((self._uses, np.zeros(size, dtype=np.int64)))
+        for name in ("touched", "_needs", "_brought", "_judged", "_uses"):
+            column = getattr(self, name)
+            setattr(self, name, np.concatenate((column, np.zeros_like(column))))
         self._slots = np.concatenate((self._slots, np.full(size, -1, dtype=np.intp)))
         self._standing = self._standing.joined(Standing.empty(size))
         self._instruments.extend([None] * size)

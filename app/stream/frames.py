@@ -204,7 +204,7 @@ def difference(old: Doc, new: Doc) -> dict[str, object]:
     changes: dict[str, object] = {name: None for name in old if name not in new and old[name] is not None}
     for name, value in new.items():
         held = old.get(name)
-        if isinstance(held, Mapping) and isinstance(value, Mapping):
+        if isinstance(held, dict) and isinstance(value, dict):  # to ask for any mapping takes ten times as long
             if inner := difference(held, value):
                 changes[name] = inner
         elif name not in old or not _same(held, value):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import orjson
 import structlog
 
@@ -29,6 +30,8 @@ from app.stream.topics import RATES_HZ, Format, Kind, StreamKey, Topic, parse_to
 
 TOP_HZ = RATES_HZ[0]
 SLICE_S = 0.002  # and a step of 2 or 3 ms: others wait 5 at the most
+ROWS_TOGETHER = 1_600  # some 7 ms with all that is done for them
+LOOKS_A_SECOND = 1
 HUB_SILENCE_S = 10.0
 
 
@@ -55,7 +58,7 @@ class RateClass:
 
     hz: int
     sequence: Sequence
-    seen_round: int = -1
+    seen: int = -1  # stamp of the face
     formats: set[Format] = field(default_factory=set)
 
 
@@ -210,24 +213,56 @@ class Publisher:
             await asyncio.sleep(max(0.0, wait_s))
 
     def round(self) -> Generator[None, None, None]:
-        """One round, in steps of one topic each; every tenth looks over all rows, since silence tells something too."""
+        """One round, in steps; topics go out as soon as their rows are made, for a price ages meanwhile.
+
+        Each topic is looked over once a second, in a round of its own, since silence tells something too.
+        """
         self._round += 1
-        look_over = self._round % TOP_HZ == 0
-        if look_over:
+        if self._round % TOP_HZ == 0:
             self._demand.forget_silent(self._clock.monotonic())
             self._close_unwanted()
             self._tell_screens()
-        yield from self._face.refresh(self._prices.take_dirty(), look_over=look_over)
-        yield from self._desk.refresh(look_over=look_over)
-        for name, held in list(self._topics.items()):
-            if self._topics.get(name) is not held:
-                continue  # closed while another slice ran
-            if look_over:
+        self._face.begin()
+        self._face.note(self._prices.take_dirty())
+        yield from self._desk.follow()
+        for together in self._portions():
+            yield from self._bring_up(together)
+            for held in together:
+                self._step_due(held)
+                yield
+
+    def _portions(self) -> Iterator[list[OpenTopic]]:
+        """The open topics, as many together as have the rows of a few chains: to make rows one by one costs more."""
+        together, rows = [], 0
+        for held in list(self._topics.values()):
+            together.append(held)
+            rows += len(held.source.rows)
+            if rows >= ROWS_TOGETHER:
+                yield together
+                together, rows = [], 0
+        yield together
+
+    def _bring_up(self, together: list[OpenTopic]) -> Iterator[None]:
+        """Make the rows and work out the chains of topics; packets that came since the round began count too."""
+        together = [held for held in together if self._is_open(held)]
+        for held in together:
+            if self._is_due(held.topic.name, LOOKS_A_SECOND):
+                self._desk.look_over(held.source.chains)
                 held.source.reload()
-            for rate in list(held.classes.values()):
-                if self._is_due(name, rate.hz) and self._may_differ(held, rate):
-                    self._step(held, rate)
-            yield
+                self._face.look_over(held.source.rows)
+        self._face.note(self._prices.take_dirty())
+        if together:
+            yield from self._face.refresh(np.concatenate([held.source.rows for held in together]))
+        yield from self._desk.refresh([chain for held in together for chain in held.source.chains])
+
+    def _step_due(self, held: OpenTopic) -> None:
+        for rate in list(held.classes.values()) if self._is_open(held) else ():
+            if self._is_due(held.topic.name, rate.hz) and self._may_differ(held, rate):
+                self._step(held, rate)
+
+    def _is_open(self, held: OpenTopic) -> bool:
+        """It may have been closed while another slice ran."""
+        return self._topics.get(held.topic.name) is held
 
     def _is_due(self, name: str, hz: int) -> bool:
         every = TOP_HZ // hz
@@ -235,7 +270,7 @@ class Publisher:
 
     def _may_differ(self, held: OpenTopic, rate: RateClass) -> bool:
         has_other_rows = rate.sequence.generation != held.source.labels.generation
-        return has_other_rows or held.source.is_touched(rate.seen_round)
+        return has_other_rows or held.source.is_touched(rate.seen)
 
     def _tell_screens(self) -> None:
         shown = [held.topic for name in self._demand.shown() if (held := self._topics.get(name))]
@@ -246,7 +281,7 @@ class Publisher:
                 self._screens.touch_entries(topic.user_id, topic.list_name)
 
     def _step(self, held: OpenTopic, rate: RateClass) -> None:
-        rate.seen_round = self._face.round
+        rate.seen = self._face.stamp
         update = rate.sequence.advance(held.source.picture(), self._clock.now_ms())
         if update is None:
             return

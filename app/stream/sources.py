@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -26,12 +26,22 @@ class Source(Protocol):
 
     labels: Labels
 
+    @property
+    def chains(self) -> Collection[OpenChain]:
+        """The chains to be worked out for it."""
+        ...
+
+    @property
+    def rows(self) -> Rows:
+        """Every row that goes into it, those of its chains too."""
+        ...
+
     def reload(self) -> None:
         """Once a second, and when windows or lists have changed: see whether the rows are still the right ones."""
         ...
 
     def is_touched(self, since: int) -> bool:
-        """Whether the picture may differ from the one of that round."""
+        """Whether the picture may differ from the one of that stamp of the face."""
         ...
 
     def picture(self) -> Picture: ...
@@ -52,7 +62,12 @@ class ChainSource:
         self._desk = desk
         self._face = face
         self._chain: OpenChain = desk.acquire(chain)
+        self.chains = (self._chain,)
         self.labels = self._label(Labels(topic, topic_id))
+
+    @property
+    def rows(self) -> Rows:
+        return self._chain.held
 
     def reload(self) -> None:
         if self._chain.generation != self.labels.generation:
@@ -65,7 +80,7 @@ class ChainSource:
     def picture(self) -> Picture:
         self.reload()
         doc = {"summary": self._chain.summary, "coverage": self._chain.coverage}
-        return Picture(doc, self._face.values[self._rows], self.labels.generation)
+        return Picture(doc, self._face.values[self._legs], self.labels.generation)
 
     def close(self) -> None:
         self._desk.release(self._id)
@@ -73,7 +88,7 @@ class ChainSource:
     def _label(self, labels: Labels) -> Labels:
         legs = self._chain.legs.instruments
         pairs = np.stack((self._chain.ce, self._chain.pe), axis=1).ravel()
-        self._rows: Rows = pairs[pairs >= 0]
+        self._legs: Rows = pairs[pairs >= 0]
         return Labels(
             topic=labels.topic,
             topic_id=labels.topic_id,
@@ -98,9 +113,17 @@ class RowsSource:
         self._face = face
         self._shown: dict[str, Instrument] = {}
         self._rows: Rows = np.empty(0, dtype=np.intp)
-        self._chains: set[ChainId] = set()
+        self._chains: dict[ChainId, OpenChain] = {}
         self.labels = Labels(topic, topic_id, generation=-1)
         self.reload()
+
+    @property
+    def chains(self) -> Collection[OpenChain]:
+        return self._chains.values()
+
+    @property
+    def rows(self) -> Rows:
+        return np.concatenate((self._rows, *(chain.held for chain in self._chains.values())))
 
     def reload(self) -> None:
         listed = dict(self._listed())
@@ -108,7 +131,8 @@ class RowsSource:
             return
         old_rows, old_chains = self._rows, self._chains
         self._rows = self._face.acquire(list(listed.values()))
-        self._chains = {chain for chain in map(_chain_of, listed.values()) if chain and self._bring(chain)}
+        wanted = dict.fromkeys(map(_chain_of, listed.values()))
+        self._chains = {chain: held for chain in wanted if chain and (held := self._bring(chain))}
         self._face.release(old_rows)
         for chain in old_chains:
             self._desk.release(chain)
@@ -133,12 +157,11 @@ class RowsSource:
         for chain in self._chains:
             self._desk.release(chain)
 
-    def _bring(self, chain: ChainId) -> bool:
+    def _bring(self, chain: ChainId) -> OpenChain | None:
         try:
-            self._desk.acquire(chain)
+            return self._desk.acquire(chain)
         except TerminalError:
-            return False  # an expiry that is over: its row says so
-        return True
+            return None  # an expiry that is over: its row says so
 
 
 def _chain_of(instrument: Instrument) -> ChainId | None:
@@ -162,17 +185,18 @@ class DepthSource:
         self._instrument = instrument
         self._face = face
         self._book = book
-        self._rows = face.acquire([instrument])
+        self.chains: tuple[OpenChain, ...] = ()
+        self.rows = face.acquire([instrument])
 
     def reload(self) -> None:
         """One instrument stays one instrument."""
 
     def is_touched(self, since: int) -> bool:
-        return self._face.is_touched(self._rows, since)
+        return self._face.is_touched(self.rows, since)
 
     def picture(self) -> Picture:
         book = self._book(self._instrument.key)
-        state = int(self._face.column(self._rows, "state")[0])
+        state = int(self._face.column(self.rows, "state")[0])
         return Picture(
             {
                 "bids": [level._asdict() for level in book.bids] if book else [],
@@ -182,7 +206,7 @@ class DepthSource:
         )
 
     def close(self) -> None:
-        self._face.release(self._rows)
+        self._face.release(self.rows)
 
 
 class StatusSource:
@@ -190,6 +214,8 @@ class StatusSource:
 
     def __init__(self, topic: str, topic_id: int, status: Callable[[], Doc]) -> None:
         self.labels = Labels(topic, topic_id)
+        self.chains: tuple[OpenChain, ...] = ()
+        self.rows: Rows = np.empty(0, dtype=np.intp)
         self._status = status
         self._doc = status()
 

@@ -11,6 +11,7 @@ import pytest
 from app.core.errors import ExpiryUnknown
 from app.market.live_prices import KNOWN_AFTER
 from app.market.states import InstrumentState
+from app.stream import publisher
 from app.stream.fields import ROW_FIELDS
 from tests.stream_world import DAY, FUTURE, NIFTY, NIFTY_CHAIN, RELIANCE, World
 
@@ -345,3 +346,58 @@ async def test_rounds_that_came_too_late_are_counted_as_missed(world: World) -> 
     running.cancel()
     await asyncio.wait([running])
     assert world.publisher.missed_rounds == 2
+
+
+async def test_a_packet_of_a_round_under_way_leaves_with_what_is_still_to_come(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "ROWS_TOGETHER", 1)
+    reader = quoted(world).join()
+    reader.watch("quotes:RELIANCE_EQ", CHAIN)
+    reader.read()
+    steps = world.publisher.round()
+    while not (told := reader.read()):
+        world.tick(RELIANCE, 2642.0, volume=20)
+        next(steps)
+    assert [message["topic"] for message in told] == ["quotes:RELIANCE_EQ"]
+    world.tick(RELIANCE, 2643.0, volume=30)
+    world.tick(world.leg(25_000), 111.0, volume=30)
+    for _ in steps:
+        pass
+    told = reader.read()
+    assert [message["topic"] for message in told] == [CHAIN], "a topic leaves once a round"
+    assert told[0]["data"]["rows"]["NIFTY_26FEB2026_25000CE"]["ltp"] == 111.0
+    world.round()
+    assert [message["data"]["rows"]["RELIANCE_EQ"]["ltp"] for message in reader.read()] == [2643.0]
+
+
+async def test_a_topic_opened_while_a_round_is_under_way_misses_nothing_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "ROWS_TOGETHER", 1)
+    first, second = quoted(world).join(), world.join()
+    first.watch("quotes:RELIANCE_EQ", CHAIN)
+    first.read()
+    world.tick(RELIANCE, 2642.0, volume=20)
+    world.tick(world.leg(25_000), 111.0, volume=30)
+    steps = world.publisher.round()
+    while not first.read():
+        next(steps)
+    second.watch("quotes:NIFTY_26FEB2026_25000CE")
+    prices = [message["data"]["rows"]["NIFTY_26FEB2026_25000CE"]["ltp"] for message in second.read()]
+    assert prices == [100.0], "the chain is not made yet"
+    for _ in steps:
+        pass
+    world.round()
+    prices = [message["data"]["rows"]["NIFTY_26FEB2026_25000CE"]["ltp"] for message in second.read()]
+    assert prices == [111.0]
+
+
+async def test_a_list_with_legs_of_one_chain_lets_go_of_it(world: World) -> None:
+    reader = quoted(world).join()
+    reader.watch("quotes:NIFTY_26FEB2026_25000CE,NIFTY_26FEB2026_25000PE")
+    assert len(world.face) > 2
+    world.hub.leave(reader.client)
+    world.clock.at_ms += 30_000
+    world.hub.beat()
+    assert (world.publisher.open_topics, len(world.face)) == (0, 0)
