@@ -16,6 +16,7 @@ import pytest
 from app.ports.store import Store
 from app.storage.memory_store import MemoryStore
 from app.storage.migrate import upgrade
+from app.storage.models import metadata
 from app.storage.sql_store import SqlStore
 from tests.contract.fakes import SetClock
 from tests.contract.servers import NatsServer, Postgres, ServerMissing, make_nats, make_postgres
@@ -96,12 +97,28 @@ def clock() -> SetClock:
     return SetClock()
 
 
+@pytest.fixture(scope="session")
+def shared_postgres_url(postgres: Postgres) -> str:
+    """One migrated database for the whole run: making one takes longer than most tests."""
+    administer(postgres, f"CREATE DATABASE shared TEMPLATE {TEMPLATE}")
+    return postgres.url("shared")
+
+
+@pytest.fixture
+def emptied_postgres_url(postgres: Postgres, shared_postgres_url: str) -> str:
+    """The shared database with empty tables, counting from one again."""
+    tables = ", ".join(f'"{name}"' for name in metadata.tables)
+    administer(postgres, f"TRUNCATE {tables} RESTART IDENTITY", "shared")
+    return shared_postgres_url
+
+
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 def unstarted_store(request: pytest.FixtureRequest, clock: SetClock) -> Store:
     """Each store in turn, empty."""
     if request.param == "memory":
         return MemoryStore(clock)
-    return SqlStore(request.getfixturevalue(f"{request.param}_url"), clock)
+    name = "sqlite_url" if request.param == "sqlite" else "emptied_postgres_url"
+    return SqlStore(request.getfixturevalue(name), clock)
 
 
 @pytest.fixture
