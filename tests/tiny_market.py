@@ -29,7 +29,7 @@ from app.market.tiers import AlwaysOn
 from app.market.watchlist_manager import Desk, WatchlistManager
 from app.market.ws_manager import PoolHooks, PoolPolicy, WebSocketManager
 from app.ports.clock import Clock
-from app.ports.feed import NO_SOCKET, Feed, FeedLimits, TickBuffers
+from app.ports.feed import Feed, FeedLimits
 from app.ports.store import AuditFilter, Changes, StoredState
 from app.storage.memory_store import MemoryStore
 from tests.masters import SMALL, registry_of
@@ -57,32 +57,6 @@ class HandClock:
 
     def monotonic(self) -> float:
         return self.passed_s
-
-
-class SlotBoard:
-    """Gives slots and takes them back, as the board of last values does."""
-
-    def __init__(self, slots: int, connections: int) -> None:
-        self.buffers = TickBuffers(slots, connections)
-        self._slots: dict[InstrumentKey, int] = {}
-        self._free = list(range(slots - 1, -1, -1))
-
-    def track(self, instrument: Instrument) -> int:
-        slot = self._slots.get(instrument.key)
-        if slot is None:
-            slot = self._slots[instrument.key] = self._free.pop()
-            self.buffers.slot_of[instrument.key.packed] = slot
-            self.buffers.socket_of[slot] = self.buffers.moving_to[slot] = NO_SOCKET
-        return slot
-
-    def untrack(self, key: InstrumentKey) -> None:
-        slot = self._slots.pop(key, None)
-        if slot is not None:
-            del self.buffers.slot_of[key.packed]
-            self._free.append(slot)
-
-    def slot(self, key: InstrumentKey) -> int | None:
-        return self._slots.get(key)
 
 
 def share(number: int, *, segment: Segment = Segment.NSE_EQ) -> Instrument:

@@ -129,7 +129,7 @@ def follow(
     """
     if not has_moved(window, spot, step):
         return None
-    if moved_ms and now_ms - moved_ms < cooldown_ms:
+    if moved_ms and 0 <= now_ms - moved_ms < cooldown_ms:  # a move to come is one of before the clock was set back
         return None
     return window_at(strikes, spot, count)
 

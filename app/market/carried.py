@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from app.core.ids import InstrumentKey, Mode
 from app.core.instruments import Instrument
+from app.market.clock_steps import StepBack
 from app.market.reconcile import Command, difference, level, next_command, place
 from app.ports.feed import NO_SOCKET, FeedLimits, TickBuffers
 
@@ -39,6 +40,7 @@ class Board(Protocol):
     def track(self, instrument: Instrument) -> int: ...
     def untrack(self, key: InstrumentKey) -> None: ...
     def slot(self, key: InstrumentKey) -> int | None: ...
+    def turn_back(self, step: StepBack) -> None: ...
 
 
 class Move(NamedTuple):
@@ -275,6 +277,13 @@ class CarriedBook:
             free = [key for key in reversed(source.homes) if key not in self.moves and key not in self._held]
             started += [self._start_move(key, source, target) for key in free[: shift.number]]
         return started
+
+    def turn_back(self, step: StepBack) -> None:
+        """The clock was set back: when things were sent, asked for and lost moves with it."""
+        for column in (self.sent_ms, self.asked_ms, self.slot_lost_ms):
+            step.column(column)
+        self.lost_ms = [step.time(at_ms) for at_ms in self.lost_ms]
+        self.moves = {key: move._replace(sent_ms=step.time(move.sent_ms)) for key, move in self.moves.items()}
 
     def _settle_down(self, key: InstrumentKey) -> int | None:
         """Choose a home; where a socket has not yet been told to drop the key, it simply stays there."""

@@ -22,6 +22,7 @@ from app.core.instruments import Instrument
 from app.core.packets import IST_OFFSET_S
 from app.core.prices import PENNY, round_prices, round_to_tick
 from app.core.rows import ROW_BYTES, Has
+from app.market.clock_steps import StepBack
 from app.ports.feed import NO_SOCKET, TickBuffers
 
 Floats = npt.NDArray[np.float64]
@@ -291,6 +292,15 @@ class LivePrices:
     def slots_of(self, segment: Segment) -> Slots:
         """The slots of a segment's tracked instruments."""
         return np.array(self._slots_in(segment), dtype=np.intp)
+
+    def turn_back(self, step: StepBack) -> None:
+        """The clock was set back: receive times, and what silences are counted from, move with it."""
+        table = self.buffers.table
+        columns = table["last_ms"], table["first_ms"], self._learnt_ms, self._segment_last_ms, self.segment_lost_ms
+        for column in columns:
+            step.column(column)
+        for counters in self.buffers.counters:
+            counters.last_data_ms = step.time(counters.last_data_ms)
 
     # -- sessions
 

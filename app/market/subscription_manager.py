@@ -194,7 +194,7 @@ class SubscriptionManager(WishBooks):
         return Precedence.ON_SCREEN if any(map(self._is_on_screen, chains)) else Precedence.OTHER
 
     def _is_on_screen(self, use: Chain) -> bool:
-        return use.shown_ms > 0 and self._clock.now_ms() - use.shown_ms <= ON_SCREEN_MS
+        return use.shown_ms > 0 and 0 <= self._clock.now_ms() - use.shown_ms <= ON_SCREEN_MS
 
     def _rank(self, use: Chain) -> tuple[bool, int]:
         on_screen = self._is_on_screen(use)

@@ -127,7 +127,7 @@ class Upkeep(Lists):
             return False
         judged = Window(window.window.lo, window.window.hi, window.window.atm, entry.reference)
         now_ms = self._clock.now_ms()
-        if not has_moved(judged, spot, window.ladder.step) or now_ms - entry.moved_ms < COOLDOWN_MS:
+        if not has_moved(judged, spot, window.ladder.step) or 0 <= now_ms - entry.moved_ms < COOLDOWN_MS:
             return False
         try:
             wanted = self._finder.cut(window.ladder, entry.chain.instrument_type, spot)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from app.core.ids import InstrumentKey, Segment
 from app.core.sessions import Calendar, Phase
 from app.market.carried import Board, CarriedBook, Line
+from app.market.clock_steps import StepBack
 from app.market.pool_policy import PoolPolicy
 from app.ports.feed import FeedLimits
 
@@ -61,6 +62,7 @@ class Watchdog:
         self._trading_since_ms: dict[Segment, int] = {}
         self._busy_ms = 0
         self._listened_ms = 0
+        self._looked_ms = 0
 
     def connected(self, index: int, at_ms: int) -> None:
         self._watched[index].connected_ms = at_ms
@@ -71,6 +73,9 @@ class Watchdog:
     def look(self, up: Iterable[int], now: datetime) -> list[Verdict]:
         """Connections to replace: mute ones at once, ghost-ridden ones one at a time in a quiet moment."""
         now_ms = int(now.timestamp() * 1000)
+        if now_ms < self._looked_ms:
+            self._turn_back(StepBack(now_ms, self._looked_ms - now_ms))
+        self._looked_ms = now_ms
         self._note_sessions(now, now_ms)
         indices = list(up)
         reasons = {index: self._why_mute(index, indices, now_ms) for index in indices}
@@ -82,6 +87,16 @@ class Watchdog:
         for index in indices:
             self._watched[index].stray = self._strays(index)
         return verdicts
+
+    def _turn_back(self, step: StepBack) -> None:
+        """The clock was set back too far to be followed slowly: no silence may seem to begin in the future."""
+        self._board.turn_back(step)
+        self._book.turn_back(step)
+        self._busy_ms, self._listened_ms = step.time(self._busy_ms), step.time(self._listened_ms)
+        self._trading_since_ms = {segment: step.time(at_ms) for segment, at_ms in self._trading_since_ms.items()}
+        for watched in self._watched:
+            for name in ("connected_ms", "unsubscribed_ms", "ghost_recycled_ms"):
+                setattr(watched, name, step.time(getattr(watched, name)))
 
     def unheard(self, up: Iterable[int], now_ms: int) -> Iterator[tuple[int, list[InstrumentKey]]]:
         """Instruments to ask for again, per connection, at most a message's worth every few seconds.

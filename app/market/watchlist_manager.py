@@ -331,7 +331,7 @@ class WatchlistManager(NamedLists):
         self._wishes.touch(chain, now_ms)
         for entry in self.book.of_chain(chain):
             entry.used_ms = now_ms
-            if now_ms - entry.stored_use_ms >= USE_STORED_EVERY_MS:
+            if not 0 <= now_ms - entry.stored_use_ms < USE_STORED_EVERY_MS:
                 entry.stored_use_ms = now_ms
                 entry.row = replace(entry.row, last_used_at=self._clock.now())
                 self._journal.note_entry(entry.id)

@@ -177,12 +177,12 @@ class WishBooks:
         """Somebody used the chain."""
         if use := self._chains.get(chain):
             for owner in use.owners:
-                self._claims[owner].used_ms = max(self._claims[owner].used_ms, at_ms)
+                self._claims[owner].used_ms = at_ms
 
     def show(self, chain: ChainKey, at_ms: int) -> None:
         """The chain is on somebody's screen."""
         if use := self._chains.get(chain):
-            use.shown_ms = max(use.shown_ms, at_ms)
+            use.shown_ms = at_ms
 
     # -- linger ---------------------------------------------------------------------------------------------------
 

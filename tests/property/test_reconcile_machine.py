@@ -8,9 +8,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from app.core.ids import InstrumentKey, Mode, Segment
 from app.market.carried import MOVE_TIMEOUT_MS, CarriedBook, Precedence
+from app.market.live_prices import LivePrices
 from app.market.reconcile import Command
 from app.ports.feed import NO_SOCKET, FeedLimits
-from tests.tiny_market import HandClock, SlotBoard, share
+from tests.tiny_market import HandClock, share
 
 LIMITS = FeedLimits(connections=3, instruments_per_connection=5, instruments_per_message=2)
 NUMBERS = st.integers(1, 18)
@@ -24,7 +25,7 @@ class WireMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = HandClock()
-        self.board = SlotBoard(LIMITS.capacity, LIMITS.connections)
+        self.board = LivePrices(LIMITS.capacity, LIMITS.connections)
         self.book = CarriedBook(self.board, LIMITS, self.clock.now_ms)
         self.book.rank_by(lambda key: Precedence(min(2, key.security_id // 5)))
         self.wished: set[InstrumentKey] = set()

@@ -11,7 +11,7 @@ from app.sim.faults import FaultKind, make_fault
 from tests.sim.people import Note, Screen
 from tests.sim.stage import Stage, StoreTrouble
 
-CLOCK_STEPS_S = (-600.0, -90.0, -5.0, -1.0, 2.0, 30.0, 300.0, 7_200.0)  # the last as after a sleep
+CLOCK_STEPS_S = (-7_200.0, -600.0, -90.0, -5.0, -1.0, 2.0, 30.0, 300.0, 7_200.0)  # the last as after a sleep
 LIMITED_S = 20.0  # how long handshakes are refused with 429
 
 
@@ -41,7 +41,7 @@ class Mishaps:
             screen.calm()
 
     async def _wait(self, gaps: float) -> None:
-        await asyncio.sleep(self._rng.expovariate(1.0 / (gaps * self._gap_s)))
+        await self._stage.pace.sleep(self._rng.expovariate(1.0 / (gaps * self._gap_s)))
 
     async def _lose_store(self) -> None:
         while True:

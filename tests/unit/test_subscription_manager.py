@@ -15,11 +15,12 @@ from app.core.ids import InstrumentKey, Segment
 from app.core.instruments import Instrument
 from app.core.sessions import Calendar
 from app.market.eviction import Candidate, ChainKey, choose_victims
+from app.market.live_prices import LivePrices
 from app.market.subscription_manager import TIER_B_OWNER, SubscriptionManager
 from app.market.ws_manager import PoolHooks, PoolPolicy, WebSocketManager
 from app.ports.feed import FeedLimits
 from app.ports.store import InstrumentType
-from tests.tiny_market import DHAN, IST, HandClock, SlotBoard, share, tiny_registry
+from tests.tiny_market import DHAN, IST, HandClock, share, tiny_registry
 
 FEB = date(2026, 2, 24)
 SMALL = FeedLimits(connections=2, instruments_per_connection=10, instruments_per_message=5)
@@ -30,7 +31,7 @@ class Books:
 
     def __init__(self, limits: FeedLimits = SMALL) -> None:
         self.clock = HandClock()
-        self.board = SlotBoard(limits.capacity, limits.connections)
+        self.board = LivePrices(limits.capacity, limits.connections)
         self.wire = WebSocketManager(
             self.board, None, limits, Calendar((), IST, always_open=True), self.clock, random.Random(1),
             policy=PoolPolicy(), hooks=PoolHooks(),

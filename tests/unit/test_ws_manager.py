@@ -9,10 +9,11 @@ import pytest
 
 from app.core.ids import InstrumentKey
 from app.market.carried import Precedence
+from app.market.live_prices import LivePrices
 from app.market.ws_manager import PoolHooks, PoolPolicy, WebSocketManager
 from app.ports.feed import LAG_BUCKET_MS, FeedClosed, Retry
 from app.sim.loop import SimLoop
-from tests.tiny_market import MORNING, SlotBoard, share
+from tests.tiny_market import MORNING, share
 from tests.unit.venue import LIMITS, LoopClock, OpenOrShut, running, virtually
 
 
@@ -409,7 +410,7 @@ def test_without_a_feed_nothing_is_opened() -> None:
     async def body(loop: SimLoop) -> None:
         clock = LoopClock(loop)
         wire = WebSocketManager(
-            SlotBoard(10, 3), None, LIMITS, OpenOrShut(True), clock, random.Random(1),
+            LivePrices(10, 3), None, LIMITS, OpenOrShut(True), clock, random.Random(1),
             policy=PoolPolicy(), hooks=PoolHooks(),
         )  # fmt: skip
         assert wire.carry(share(1)) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from app.ports.feed import FeedClosed
 from app.sim.loop import SimLoop
@@ -100,6 +101,22 @@ class TestWatchdog:
                 status = rig.wire.get_status()["per_connection"]
                 assert isinstance(status, dict)
                 assert "no data for 15 s" in status["ws_3"]["last_error"]
+
+        virtually(body)
+
+    def test_a_mute_socket_is_noticed_after_the_clock_was_set_back_by_hours(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.carry(range(1, 31))
+                await rig.ticks(20)
+                rig.clock.set_by = timedelta(hours=-2)
+                opened = len(rig.venue.attempts)
+                await rig.ticks(19, only={0, 1})
+                assert len(rig.venue.attempts) == opened + 1
+                assert 0 <= rig.clock.now_ms() - rig.wire.lost_ms[2] < 5_000
+                await rig.ticks(3)
+                latest = rig.board.buffers.table["last_ms"].max(), rig.wire.sent_ms.max(), max(rig.wire.lost_ms)
+                assert max(latest) <= rig.clock.now_ms()
 
         virtually(body)
 

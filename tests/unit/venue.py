@@ -13,10 +13,11 @@ from typing import Any
 from app.core.ids import InstrumentKey, Mode, Segment
 from app.core.sessions import Calendar
 from app.market.events import Event
+from app.market.live_prices import LivePrices
 from app.market.ws_manager import PoolHooks, PoolPolicy, WebSocketManager
 from app.ports.feed import NO_SOCKET, FeedClosed, FeedLimits
 from app.sim.loop import SimLoop
-from tests.tiny_market import IST, MORNING, HandClock, SlotBoard, share
+from tests.tiny_market import IST, MORNING, HandClock, share
 
 LIMITS = FeedLimits(connections=3, instruments_per_connection=40, instruments_per_message=10)
 QUIET_POLICY = PoolPolicy(mute_keys_min=5, quiet_s=1.0)
@@ -28,9 +29,10 @@ class LoopClock(HandClock):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(MORNING)
         self._loop = loop
+        self.set_by = timedelta()
 
     def now(self):  # type: ignore[no-untyped-def]
-        return MORNING + timedelta(seconds=self._loop.time())
+        return MORNING + self.set_by + timedelta(seconds=self._loop.time())
 
     def monotonic(self) -> float:
         return self._loop.time()
@@ -108,7 +110,7 @@ class Rig:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, policy: PoolPolicy, calendar: Calendar, **hooks: Any) -> None:
         self.clock = LoopClock(loop)
-        self.board = SlotBoard(256, LIMITS.connections)
+        self.board = LivePrices(256, LIMITS.connections)
         self.venue = Venue()
         self.told: list[Event] = []
         self.wire = WebSocketManager(
