@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -68,7 +69,8 @@ SEGMENT_WATCHDOGS = 2.0  # a segment is judged later than a connection, whose re
 class Given:
     """What a simulation puts in the place of the machine's own; None leaves a part as the settings have it.
 
-    ``on_loop`` keeps the feed on the event loop's own transports: virtual time needs that.
+    ``on_loop`` keeps the feed on the event loop's own transports: virtual time needs that. ``is_lazy`` works out
+    volatilities in every tenth round only. ``tls`` saves loading the authorities for each of many lives.
     """
 
     clock: ShiftedClock | None = None
@@ -78,6 +80,8 @@ class Given:
     limits: FeedLimits = DHAN_LIMITS
     slots: int = BOARD_SLOTS
     on_loop: bool = False
+    is_lazy: bool = False
+    tls: ssl.SSLContext | None = None
 
 
 @dataclass(slots=True)
@@ -207,12 +211,14 @@ def build(settings: Settings, *, in_memory: bool = False, given: Given | None = 
     store = given.store or (MemoryStore(clock) if in_memory else SqlStore(settings.bt_database_url, clock))
     board = LivePrices(given.slots, given.limits.connections)
     relay = Relay()
-    upstream = build_upstream(settings, board.buffers, clock, key, relay.token_is_new, on_loop=given.on_loop)
+    upstream = build_upstream(
+        settings, board.buffers, clock, key, relay.token_is_new, on_loop=given.on_loop, tls=given.tls
+    )
     market = _build_market(settings, clock, calendar, store, board, upstream, relay, given)
     authenticator = Authenticator(store, clock, key, settings.bt_auth)
     began_s = clock.machine_ms() // 1000
     life_s = began_s if in_memory else next_life(settings, began_s)
-    outbound = _build_outbound(settings, clock, calendar, market, authenticator, store, life_s)
+    outbound = _build_outbound(settings, clock, calendar, market, authenticator, store, life_s, is_lazy=given.is_lazy)
     relay.renewed = market.ws_manager.credentials_renewed
     relay.deliver = outbound.publisher.notify
     status = Status()
@@ -252,11 +258,14 @@ def _build_outbound(
     authenticator: Authenticator,
     store: Store,
     life_s: int,
+    *,
+    is_lazy: bool,
 ) -> Outbound:
     bus = _build_bus(settings)
     board = market.board
     face = Face(board, market.states, clock)
-    desk = ChainDesk(ChainView(market.registry, market.engine, board, calendar), face, clock, calendar)
+    chains = ChainView(market.registry, market.engine, board, calendar)
+    desk = ChainDesk(chains, face, clock, calendar, is_lazy=is_lazy)
     teller = StatusTeller(market.subscriptions, market.ws_manager, market.states, board, clock, market.fill)
     list_rows = partial(watchlist_rows, market.registry, market.watchlists)
     opener = Opener(

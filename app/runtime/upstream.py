@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,12 +78,14 @@ def build_upstream(
     on_new_token: Callable[[], None],
     *,
     on_loop: bool = False,
+    tls: ssl.SSLContext | None = None,
 ) -> Upstream:
     """No socket is opened here. ``on_new_token`` is called whenever a credential has replaced another.
 
-    ``on_loop`` keeps to the event loop's own transports, whatever faster ones there are.
+    ``on_loop`` keeps to the event loop's own transports, whatever faster ones there are; ``tls`` None trusts the usual
+    authorities.
     """
-    http = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S)
+    http = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, verify=tls or True)
     tokens = _token_source(settings, clock, http, secret_key, on_new_token)
     chains = OptionChainRest(http, tokens, settings.dhan_api_url if settings.feed_source == "dhan" else None)
     if settings.feed_source == "off":

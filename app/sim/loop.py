@@ -8,15 +8,18 @@ own ``time``, ``create_server`` and ``create_connection`` (picows does with ``us
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import selectors
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import Any
 
 KEEP_APART_S = 1e-6  # between two arrivals on one connection: the loop does not keep the order of equal times
 READ_AHEAD_BYTES = 262_144  # what a paused reader's side takes in before the writer is paused
 EPOCH_S = 0.0
+SLACK_FROM_S = 0.25  # shorter waits are never stretched: bytes travel, retries begin
 
 
 class Deadlock(RuntimeError):
@@ -222,7 +225,11 @@ class MemoryServer(asyncio.AbstractServer):
 
 
 class SimLoop(asyncio.SelectorEventLoop):
-    """OWNS virtual time and the in-memory network. ``epoch_s`` is the moment at which its time begins."""
+    """OWNS virtual time and the in-memory network. ``epoch_s`` is the moment at which its time begins.
+
+    ``slack_s``: whole seconds by less than which timers may ring late, so that many ring together, as machines that
+    save power let them; 0 for none. A timer keeps its fraction of a second.
+    """
 
     def __init__(self, seed: int, *, latency_s: float = 0.01, epoch_s: float = EPOCH_S) -> None:
         self._elapsed_s = 0.0
@@ -231,6 +238,7 @@ class SimLoop(asyncio.SelectorEventLoop):
         self._rng = random.Random(seed)  # noqa: S311 - a simulation
         self._latency_s = latency_s
         self._epoch_s = epoch_s
+        self.slack_s = 0
         self._ports = iter(range(40_000, 65_536))
         self.listeners: dict[tuple[str, int], MemoryServer] = {}
         self.links: dict[MemoryTransport, None] = {}  # in order of opening: a set's order is not the same each time
@@ -240,6 +248,13 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._elapsed_s
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        if self.slack_s and when - self._elapsed_s >= SLACK_FROM_S:
+            when += -math.floor(when) % self.slack_s
+        return super().call_at(when, callback, *args, context=context)
 
     def now_ms(self) -> int:
         """The virtual moment as epoch milliseconds: the loop is its own clock."""

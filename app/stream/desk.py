@@ -52,21 +52,30 @@ class OpenChain:
     uses: int = 0
     generation: int = 0
     seen: int = -1  # stamp of the face when it was last worked out
+    is_due: bool = False  # looked over since then
     summary: Doc = field(default_factory=dict)
     coverage: dict[str, object] = field(default_factory=dict)
 
 
 class Desk:
-    """OWNS the chains in use, counted by their users."""
+    """OWNS the chains in use, counted by their users. A lazy one works them out only when they were looked over."""
 
     def __init__(
-        self, chains: Chains, face: Face, clock: Clock, calendar: Calendar, rate: float = DEFAULT_RATE
+        self,
+        chains: Chains,
+        face: Face,
+        clock: Clock,
+        calendar: Calendar,
+        rate: float = DEFAULT_RATE,
+        *,
+        is_lazy: bool = False,
     ) -> None:
         self._chains = chains
         self._face = face
         self._clock = clock
         self._calendar = calendar
         self._rate = rate
+        self._is_lazy = is_lazy
         self._open: dict[ChainId, OpenChain] = {}
         self._revision: object = None
 
@@ -106,10 +115,12 @@ class Desk:
         for held in chains:
             if held.uses:  # it may have been let go between two steps
                 self._follow(held.legs.chain, held)
+                held.is_due = True
 
     def refresh(self, chains: Iterable[OpenChain]) -> Iterator[None]:
         """Work out those whose rows were made anew, in small steps."""
-        touched = [held for held in chains if self._face.is_touched(held.held, held.seen)]
+        due = [held for held in chains if held.is_due or not self._is_lazy]
+        touched = [held for held in due if self._face.is_touched(held.held, held.seen)]
         for start in range(0, len(touched), CHAINS_A_STEP):
             self._work_out([held for held in touched[start : start + CHAINS_A_STEP] if held.uses])
             yield
@@ -153,7 +164,7 @@ class Desk:
         for chain, result in zip(chains, analyse(inputs, self._clock.now_ms(), self._rate), strict=True):
             self._face.put_greeks(chain.ce, result.calls)
             self._face.put_greeks(chain.pe, result.puts)
-            chain.seen = self._face.stamp
+            chain.seen, chain.is_due = self._face.stamp, False
             chain.summary = self._summary(chain, result.summary)
             chain.coverage = self._coverage(chain)
 

@@ -4,35 +4,64 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from app.core.ids import InstrumentKey
 from app.core.instruments import Instrument
-from app.market.live_prices import BOARD_FIELDS
-from app.market.states import STATES, InstrumentState, states
+from app.market.facts import Standing
+from app.market.live_prices import BOARD_FIELDS, Slots
+from app.market.states import STATES, InstrumentState
 from app.market.wishes import TIER_B_OWNER
 from app.stream.outbox import CONTROL_MAX
 from app.stream.stream_log import KEEP_BYTES, KEEP_STEPS
+from tests.sim.pace import QUIET_S
 from tests.sim.people import Screen
 from tests.sim.stage import Stage
 
 TWICE_MAX_S = 9.0  # a move is over after 5 s, proved or not; then the old socket is told
+LATE_TIMERS = 3  # of a move in a quiet stretch: the next prices, the look that sees them, the word to the old socket
 SLOW_TIME = 2.0  # while the service's clock waits for one that was set back
+WHOLE_EVERY = 5  # looks
 SHOWN = ("ltp", "bid", "ask", "volume", "oi")
 LIVELY = (InstrumentState.LIVE, InstrumentState.QUIET)
 
 
+@dataclass(frozen=True, slots=True)
+class Population:
+    """What is owned as of one state of the books, as columns: gathered instrument by instrument."""
+
+    as_of: object
+    owned: list[Instrument]
+    standing: Standing
+    slots: Slots  # on the board
+    told: Slots  # at the exchange
+
+    @classmethod
+    def gathered(cls, stage: Stage, as_of: object) -> Population:
+        states = stage.runtime.market.states
+        owned = [wish.instrument for wish in stage.runtime.subscriptions.wishes()]
+        told = stage.exchange.slots(each.key for each in owned)
+        return cls(as_of, owned, states.standing(owned), states.slots(owned), told)
+
+
 class Safety:
-    """Looks once a virtual second, between two steps of the exchange, when nothing is under way."""
+    """Looks once a virtual second, between two steps of the exchange, when nothing is under way. Books that have not
+    changed are gone through every fifth time."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._twice_since: dict[InstrumentKey, float] = {}
+        self._asked: object = None
+        self._owners_seen: object = None
+        self._population: Population | None = None
+        self._looks = 0
         self.prices_compared = 0
 
     def look(self) -> Iterator[str]:
         """Everything that is wrong now."""
+        self._looks += 1
         wrong, self._stage.exchange.wrong = self._stage.exchange.wrong, []
         yield from wrong
         yield from self._places()
@@ -40,6 +69,9 @@ class Safety:
         yield from self._owners()
         yield from self._states()
         yield from self._boxes()
+
+    def _is_due(self) -> bool:
+        return self._looks % WHOLE_EVERY == 0
 
     def _places(self) -> Iterator[str]:
         limits, book = self._stage.shape.limits, self._stage.runtime.ws_manager._book
@@ -50,19 +82,31 @@ class Safety:
             yield f"{self._stage.runtime.subscriptions.total} instruments owned"
 
     def _twice(self) -> Iterator[str]:
-        now = self._stage.loop.time()
-        counts = Counter(key for asked in self._stage.exchange.asked.values() for key in asked)
+        exchange, now = self._stage.exchange, self._stage.loop.time()
+        if self._asked == exchange.messages and not self._twice_since:
+            return
+        self._asked = exchange.messages
+        counts = Counter(key for asked in exchange.asked.values() for key in asked)
         twice = {key for key, count in counts.items() if count > 1}
         self._twice_since = {key: self._twice_since.get(key, now) for key in sorted(twice, key=str)}
         for key, since in self._twice_since.items():
-            if now - since > TWICE_MAX_S * (SLOW_TIME if self._stage.shape.sets_clock else 1.0):
+            if now - since > self._twice_max_s():
                 yield f"{key} on {counts[key]} connections for {now - since:.0f} s"
+
+    def _twice_max_s(self) -> float:
+        if self._stage.pace.is_uneven:
+            return TWICE_MAX_S + LATE_TIMERS * QUIET_S
+        return TWICE_MAX_S * (SLOW_TIME if self._stage.shape.sets_clock else 1.0)
 
     def _owners(self) -> Iterator[str]:
         runtime = self._stage.runtime
         wishes, lists = runtime.subscriptions, runtime.watchlists
         if lists._turn.locked() or wishes._swept:
             return
+        seen = (runtime, wishes.revision, self._stage.acts)
+        if seen == self._owners_seen and not self._is_due():
+            return
+        self._owners_seen = seen
         expected: dict[InstrumentKey, set[int]] = {}
         for entry in lists.book:
             for leg in entry.legs if entry.is_active else ():
@@ -88,22 +132,29 @@ class Safety:
     def _states(self) -> Iterator[str]:
         """The status counts the states right, and whatever is live shows the last price that was told."""
         runtime, exchange = self._stage.runtime, self._stage.exchange
-        owned = [wish.instrument for wish in runtime.subscriptions.wishes()]
-        codes = states(runtime.market.states.read(owned))
+        known = self._gathered()
+        owned, codes = known.owned, runtime.market.states.codes_at(known.standing, known.slots)
         told = runtime.outbound.teller.states()
         counted = {str(STATES[code]): int(count) for code, count in enumerate(np.bincount(codes)) if count}
         if told != counted:
             yield f"status tells {told}, one by one there are {counted}"
         yield from self._false_alarms([owned[place] for place in np.flatnonzero(codes == InstrumentState.STALE.code)])
-        live = [owned[place] for place in np.flatnonzero(codes == InstrumentState.LIVE.code)]
-        if not live:
+        live = np.flatnonzero((codes == InstrumentState.LIVE.code) & (known.told >= 0))
+        if not live.size:
             return
-        slots = exchange.slots(each.key for each in live)
-        sent = np.where(slots >= 0, exchange.told()[slots], np.nan)
-        shown = runtime.board.buffers.table["ltp"][runtime.market.states.slots(live)]
+        sent = exchange.told()[known.told[live]]
+        shown = runtime.board.buffers.table["ltp"][known.slots[live]]
         self.prices_compared += int(np.count_nonzero(~np.isnan(sent)))
         for place in np.flatnonzero((sent != shown) & ~np.isnan(sent)):
-            yield f"{live[place].token} shows {shown[place]}, the exchange told {sent[place]}"
+            yield f"{owned[live[place]].token} shows {shown[place]}, the exchange told {sent[place]}"
+
+    def _gathered(self) -> Population:
+        runtime, exchange = self._stage.runtime, self._stage.exchange
+        today = self._stage.clock.now().date()
+        as_of = (runtime, runtime.subscriptions.revision, runtime.board.revision, len(exchange.market.keys), today)
+        if self._population is None or self._population.as_of != as_of or self._is_due():
+            self._population = Population.gathered(self._stage, as_of)
+        return self._population
 
     def _false_alarms(self, stale: list[Instrument]) -> Iterator[str]:
         """While a market is closed, not yet open or in its closing auction, silence means nothing."""

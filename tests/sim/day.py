@@ -17,7 +17,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,16 @@ from app.sim.faults import Fault, FaultKind, TimedFault, plan_faults
 from app.sim.loop import SimLoop
 from tests.sim.checks import Safety, unlike, unsettled
 from tests.sim.mishaps import Mishaps
+from tests.sim.pace import Spell, busy_after, joined
 from tests.sim.people import CHAINS, Screen, User
 from tests.sim.stage import SMALL, WIDE, Hours, Props, Shape, Stage, moment
 
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
 DAY_MINUTES = 405.0  # 09:00 to 15:45
+DAY_FROM = 60.0  # a run of so many minutes is a day
+EVEN_EVERY = 25  # seeds: one day of so many has full pace throughout, with people and faults further apart
+SPELL_EVERY, SPELL_S = 50.0, 120.0  # minutes on average between the beginnings of two; how long one is
+DAY_EDGES, EDGE_S = (0.0, 7.5, 14.5, 374.5, 389.5, 399.5), 60.0  # minutes after 09:00: opens, closes, auctions
 COMPLAINTS_MAX = 20
 SETTLE_S = 600.0  # 806 and 429 may keep a connection away for minutes
 STANDSTILL_ROUNDS = 11  # of the publisher: the slowest rate is one in ten
@@ -86,19 +91,8 @@ class Trace:
 def shape_of(seed: int, minutes: float) -> Shape:
     """What the seed makes of the day."""
     rng = random.Random(f"shape {seed}")
-    duration_s = minutes * 60.0
-    is_day = minutes >= 60
-    kinds = [kind for kind in FaultKind if kind is not FaultKind.JUMP]
-    if seed % 3:
-        kinds = [kind for kind in kinds if kind not in LONG_KINDS]
-    gap_s = rng.choice((120.0, 300.0)) if is_day else rng.choice((8.0, 15.0, 30.0))
-    plan = plan_faults(seed, duration_s, gap_s, kinds)
-    for symbol, _ in rng.sample(CHAINS, 4):
-        jump = Fault(FaultKind.JUMP, symbol=symbol, value=rng.uniform(-0.06, 0.06))
-        plan.append(TimedFault(rng.uniform(10.0, duration_s), jump))
-    if not seed % 3:
-        at_s = rng.uniform(0.0, duration_s)
-        plan.append(TimedFault(at_s, Fault(FaultKind.DISCONNECT, value=float(rng.choice((810, 804, 814)))), pick=0))
+    is_day = minutes >= DAY_FROM
+    spells = _spells(seed, minutes) if is_day and seed % EVEN_EVERY else ()
     is_wide = not is_day and not seed % WIDE_EVERY
     world = WIDE if is_wide else SMALL
     limits = rng.choice(world.limits)
@@ -117,11 +111,41 @@ def shape_of(seed: int, minutes: float) -> Shape:
         screens=rng.randint(1, 3),
         return_room=500 if is_roomy else limits.capacity // 8,
         return_after_s=rng.choice((10.0, 60.0)),
-        rate=0.05 if is_day else 0.25 if is_wide else 0.1,
-        step_s=0.25 if is_wide else 0.5 if is_day else rng.choice((0.5, 1.0)),
+        rate=0.25 if is_wide else 0.1,
+        step_s=0.25 if is_wide else 1.0 if is_day else rng.choice((0.5, 1.0)),
         publish_ms=250 if is_wide or not seed % 10 else 1000,
-        faults=tuple(plan),
+        is_lazy=not is_wide,
+        is_native=bool(seed % 4),
+        faults=tuple(_faults(rng, seed, minutes, spells)),
+        spells=spells,
+        gap_s=60.0 if is_day and not spells else 5.0,
     )
+
+
+def _faults(rng: random.Random, seed: int, minutes: float, spells: tuple[Spell, ...]) -> Iterator[TimedFault]:
+    """In the busy spells, if there are any."""
+    is_thin = minutes >= DAY_FROM and not spells
+    busy_s = sum(ends - begins for begins, ends in spells) or minutes * 60.0
+    kinds = [kind for kind in FaultKind if kind is not FaultKind.JUMP]
+    if seed % 3:
+        kinds = [kind for kind in kinds if kind not in LONG_KINDS]
+    plan = plan_faults(seed, busy_s, rng.choice((120.0, 300.0) if is_thin else (8.0, 15.0, 30.0)), kinds)
+    for symbol, _ in rng.sample(CHAINS, 4):
+        jump = Fault(FaultKind.JUMP, symbol=symbol, value=rng.uniform(-0.06, 0.06))
+        plan.append(TimedFault(rng.uniform(10.0, busy_s), jump))
+    if not seed % 3:
+        at_s = rng.uniform(0.0, busy_s)
+        plan.append(TimedFault(at_s, Fault(FaultKind.DISCONNECT, value=float(rng.choice((810, 804, 814)))), pick=0))
+    for each in plan:
+        yield replace(each, at_s=busy_after(0.0, each.at_s, spells))
+
+
+def _spells(seed: int, minutes: float) -> tuple[Spell, ...]:
+    """Some at random, and the minutes in which markets open and close."""
+    rng = random.Random(f"spells {seed}")
+    begins = [rng.uniform(0.0, minutes * 60.0 - SPELL_S) for _ in range(round(minutes / SPELL_EVERY))]
+    edges = [(60.0 * edge, 60.0 * edge + EDGE_S) for edge in DAY_EDGES if edge < minutes]
+    return joined([*edges, *((begin, begin + SPELL_S) for begin in begins)])
 
 
 def _hours_of(rng: random.Random, *, is_day: bool) -> Hours:
@@ -140,11 +164,9 @@ class Play:
         self._loop = loop
         self._stage = Stage(shape, props, loop, self.complain)
         self._safety = Safety(self._stage)
-        is_day = minutes >= 60
-        self._gap_s = 60.0 if is_day else 5.0
         self._users = [User(each + 1, self._stage, self.trace.note, self.complain) for each in range(shape.users)]
         self._screens = [Screen(each, self._stage, self.trace.note, self.complain) for each in range(shape.screens)]
-        self._mishaps = Mishaps(self._stage, self._screens, self._gap_s, self.trace.note)
+        self._mishaps = Mishaps(self._stage, self._screens, shape.gap_s, self.trace.note)
 
     def complain(self, what: str) -> None:
         self.trace.note("complaint", what)
@@ -154,13 +176,15 @@ class Play:
     async def run(self) -> None:
         stage = self._stage
         await stage.open()
-        crowd = [self._loop.create_task(user.run(self._gap_s), name="play user") for user in self._users]
+        gap_s = stage.shape.gap_s
+        crowd = [self._loop.create_task(user.run(gap_s), name="play user") for user in self._users]
         screens = [self._loop.create_task(screen.run(), name="play screen") for screen in self._screens]
         mishaps = self._mishaps.start()
+        pace = self._loop.create_task(stage.pace.run(), name="play pace")
         await self._watch(self._duration_s)
-        for task in (*crowd, *mishaps):
+        for task in (pace, *crowd, *mishaps):
             task.cancel()
-        await asyncio.wait([*crowd, *mishaps])
+        await asyncio.wait([pace, *crowd, *mishaps])
         self._mishaps.heal()
         await stage.is_up.wait()
         await self._settle()

@@ -30,6 +30,7 @@ class WatchedExchange(Exchange):
         self.limited_at_s = -1e9
         self.limited_until_s = 0.0
         self.wrong: list[str] = []
+        self.messages = 0  # and connections that came and went
         self.asked: dict[int, set[InstrumentKey]] = {}  # by messages, whether they had an effect or not
         self.ghosts: dict[int, set[InstrumentKey]] = {}  # unsubscribed without effect
         self.most_lines = self.most_on_a_line = self.most_in_a_message = 0
@@ -54,12 +55,14 @@ class WatchedExchange(Exchange):
             self.wrong.append(f"connection number {len(mine) + 1} of one account")
         number = super().open(admission, now_s)
         self.asked[number], self.ghosts[number] = set(), set()
+        self.messages += 1
         self.most_lines = max(self.most_lines, min(len(mine), self._config.connections_max) + 1)
         return number
 
     def closed(self, number: int) -> None:
         super().closed(number)
         self.asked.pop(number, None)
+        self.messages += 1
         self.ghosts.pop(number, None)
 
     def receive(self, number: int, text: str, now_s: float) -> None:
@@ -74,6 +77,7 @@ class WatchedExchange(Exchange):
         except BadCommand as error:
             self.wrong.append(f"{TOO_MANY_ASKED}: {error}")
             return
+        self.messages += 1
         asked = self.asked[number]
         if isinstance(command, Subscribe):
             asked.update(command.keys)

@@ -55,7 +55,7 @@ class User:
             (1, self._end_of_day),
         )
         while True:
-            await asyncio.sleep(self._rng.expovariate(1.0 / mean_gap_s))
+            await self._stage.pace.sleep(self._rng.expovariate(1.0 / mean_gap_s))
             await self._stage.is_up.wait()
             act = self._rng.choices([act for _, act in acts], [weight for weight, _ in acts])[0]
             patience_s = self._rng.choice((0.005, 0.02, 60.0, 60.0, 60.0))
@@ -73,6 +73,7 @@ class User:
             except Exception as error:
                 self._complain(f"{act.__name__} of user {self._number} failed: {error!r}")
                 continue
+            self._stage.acts += 1
             self._note("act", self._number, act.__name__, told)
 
     async def _add(self) -> object:
@@ -178,7 +179,8 @@ class Screen:
                 if self._calm.is_set():
                     await asyncio.sleep(1.0)
                 else:
-                    await self._pause(self._rng.expovariate(1.0 / 8.0))
+                    wait_s = self._rng.expovariate(1.0 / 8.0)
+                    await self._pause(self._stage.pace.after(wait_s) - self._stage.loop.time())
                     await self._do_something()
         finally:
             await self.leave()

@@ -4,8 +4,10 @@ exchange behind a network in memory."""
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import shutil
+import ssl
 import tempfile
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
@@ -36,6 +38,7 @@ from app.sim.prices import MarketShape
 from app.sim.server import FeedSocket, ServerConfig, SimulatorServer
 from app.storage.memory_store import MemoryStore
 from tests.sim.exchange_watch import WatchedExchange
+from tests.sim.pace import Pace, Spell
 from tests.tiny_market import write_tiny_master
 
 IST = ZoneInfo("Asia/Kolkata")
@@ -113,6 +116,10 @@ class Shape:
     step_s: float = 0.25
     publish_ms: int = 250
     faults: tuple[TimedFault, ...] = ()
+    spells: tuple[Spell, ...] = ()  # at full pace; none: all of it
+    is_lazy: bool = False  # volatilities every tenth round only
+    is_native: bool = False
+    gap_s: float = 5.0  # between two acts of a user
     sets_clock: bool = False
     is_refused: bool = False
     hours: Hours = Hours.ALWAYS
@@ -154,8 +161,10 @@ class Props:
 
     directory: Path
     universe: Path = field(init=False)
+    tls: ssl.SSLContext = field(init=False)  # trusts nobody: nothing of HTTP is ever sent
 
     def __post_init__(self) -> None:
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.universe = self.directory / "universe.toml"
         if not self.universe.exists():
             for world in (WIDE, SMALL):
@@ -202,9 +211,11 @@ class Stage:
         )
         self.calendar = calendar_for(shape)
         self.store = FlakyStore(self.clock, self.rng)
+        self.pace = Pace(loop, shape.spells)
         self.is_frozen = False
         self.is_up = asyncio.Event()
         self.lives = 0
+        self.acts = 0  # of people
         self._props = props
         self._data_dir = Path(tempfile.mkdtemp(dir=props.directory))  # kept over restarts, fresh for each run
         self._complain = complain
@@ -252,7 +263,7 @@ class Stage:
             bt_secret_key="a key for simulations only, not for use",
             bt_data_dir=self._data_dir,
             bt_tier_b=self._props.universe,
-            bt_native="0",
+            bt_native="auto" if self.shape.is_native else "0",
             bt_auth="off",
             bt_linger_s=10.0,
             bt_publish_interval_ms=self.shape.publish_ms,
@@ -261,7 +272,15 @@ class Stage:
             bt_return_after_s=self.shape.return_after_s,
         )
         given = Given(
-            self.clock, self.calendar, self.store, self.rng, self.shape.limits, self.shape.world.slots, on_loop=True
+            self.clock,
+            self.calendar,
+            self.store,
+            self.rng,
+            self.shape.limits,
+            self.shape.world.slots,
+            on_loop=True,
+            is_lazy=self.shape.is_lazy,
+            tls=self._props.tls,
         )
         runtime = build(settings, given=given)
         runtime.registry.load(self._props.snapshot(self.shape.world))
@@ -293,9 +312,10 @@ class Stage:
         await self.start()
 
     async def _keep_pumping(self) -> None:
-        due = 0.0
+        due, step_s = 0.0, self.shape.step_s
         while True:
-            due += self.shape.step_s
+            late = math.floor((self.loop.time() - due) / step_s)
+            due += step_s * (1 + max(0, late))
             await asyncio.sleep(due - self.loop.time())
             if not self.is_frozen:
                 self.server.step()

@@ -39,6 +39,13 @@ def test_nothing_goes_wrong_on_a_day_full_of_faults(seed: int, minutes: float, p
     assert outcome.counts["told"] > 20
 
 
+def test_nothing_goes_wrong_in_busy_spells_with_quiet_stretches_between(props: Props) -> None:
+    outcome = simulated(2, 60.0, props)
+    assert outcome.complaints == []
+    assert outcome.counts["second"] < 1_500
+    assert outcome.counts["act"] > 20
+
+
 def test_nothing_goes_wrong_on_a_day_that_nobody_has_seen(props: Props) -> None:
     seed = random.SystemRandom().randrange(1_000_000)
     outcome = simulated(seed, 2.0, props)
