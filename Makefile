@@ -8,6 +8,7 @@ HOURS  ?= 1
 SEED   ?= 1
 N      ?= 100
 MINUTES ?= 5
+UNIVERSE ?= small
 
 .PHONY: run test check lint bench sim sim-many soak soak-sim kill-loop fuzz fuzz-api audit web requirements docs setup-tests clean
 
@@ -32,13 +33,14 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev app/web/index.html
 	@$(PY) -m bench
 
+# A day; with UNIVERSE=full three minutes of the real-size always-on universe.
 sim: $(VENV)/.dev
-	@$(PY) -m tests.sim.day --seed $(SEED)
+	@$(PY) -m tests.sim.day --seed $(SEED) --universe $(UNIVERSE)
 
 # Simulations of MINUTES, N seeds from SEED on, in two processes; one that fails is kept in tests/sim/regressions.txt.
 # Finished seeds are in data/sim-ledger.jsonl: the same command goes on where it was stopped.
 sim-many: $(VENV)/.dev
-	@$(PY) -m tests.sim.many --seed $(SEED) --count $(N) --minutes $(MINUTES)
+	@$(PY) -m tests.sim.many --seed $(SEED) --count $(N) --minutes $(MINUTES) --universe $(UNIVERSE)
 
 soak: $(VENV)/.dev app/web/index.html
 	@$(PY) -m bench.soak --hours $(HOURS)

@@ -57,7 +57,7 @@ class Safety:
         self._owners_seen: object = None
         self._population: Population | None = None
         self._looks = 0
-        self.prices_compared = 0
+        self.prices_compared = self.most_owned = 0
 
     def look(self) -> Iterator[str]:
         """Everything that is wrong now."""
@@ -78,6 +78,7 @@ class Safety:
         for line in book.lines:
             if max(len(line.homes), len(line.carried)) > limits.instruments_per_connection:
                 yield f"connection {line.index}: {len(line.homes)} at home, {len(line.carried)} carried"
+        self.most_owned = max(self.most_owned, self._stage.runtime.subscriptions.total)
         if self._stage.runtime.subscriptions.total > limits.capacity:
             yield f"{self._stage.runtime.subscriptions.total} instruments owned"
 

@@ -18,21 +18,23 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from structlog.testing import capture_logs
 
-from app.sim.faults import Fault, FaultKind, TimedFault, plan_faults
+from app.sim.faults import Fault, FaultKind, TimedFault, make_fault, plan_faults
 from app.sim.loop import SimLoop
 from tests.sim.checks import Safety, unlike, unsettled
 from tests.sim.mishaps import Mishaps
 from tests.sim.pace import Spell, busy_after, joined
-from tests.sim.people import CHAINS, Screen, User
-from tests.sim.stage import SMALL, WIDE, Hours, Props, Shape, Stage, moment
+from tests.sim.people import Screen, User
+from tests.sim.stage import FULL, SMALL, WIDE, Hours, Props, Shape, Stage, World, moment
 
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
 DAY_MINUTES = 405.0  # 09:00 to 15:45
+FULL_MINUTES = 3.0
 DAY_FROM = 60.0  # a run of so many minutes is a day
 EVEN_EVERY = 25  # seeds: one day of so many has full pace throughout, with people and faults further apart
 SPELL_EVERY, SPELL_S = 50.0, 120.0  # minutes on average between the beginnings of two; how long one is
@@ -54,7 +56,20 @@ EDGES = (
     (23, 52),
 )  # a few minutes before a change
 WIDE_EVERY = 50  # seeds: one of so many has the wider world, at the service's own pace
+HARD_FAULTS = (
+    make_fault(FaultKind.CUT),
+    make_fault(FaultKind.MUTE, seconds=40.0),
+    make_fault(FaultKind.DISCONNECT, value=805.0),
+    make_fault(FaultKind.TOKEN_EXPIRY),
+)
 LONG_KINDS = frozenset({FaultKind.REFUSE, FaultKind.DISCONNECT})  # what may keep a connection away for minutes
+
+
+class Universe(StrEnum):
+    """What is always on: a few dozen instruments on small limits, or the service's own, of some 8,500."""
+
+    SMALL = "small"
+    FULL = "full"
 
 
 @dataclass(slots=True)
@@ -63,6 +78,7 @@ class Outcome:
 
     seed: int
     minutes: float
+    universe: Universe = Universe.SMALL
     trace: str = ""
     counts: Counter[str] = field(default_factory=Counter)
     settled_s: float = 0.0
@@ -88,13 +104,14 @@ class Trace:
         return self._hash.hexdigest()
 
 
-def shape_of(seed: int, minutes: float) -> Shape:
+def shape_of(seed: int, minutes: float, universe: Universe = Universe.SMALL) -> Shape:
     """What the seed makes of the day."""
     rng = random.Random(f"shape {seed}")
     is_day = minutes >= DAY_FROM
     spells = _spells(seed, minutes) if is_day and seed % EVEN_EVERY else ()
-    is_wide = not is_day and not seed % WIDE_EVERY
-    world = WIDE if is_wide else SMALL
+    is_full = universe is Universe.FULL
+    is_wide = not is_day and not seed % WIDE_EVERY and not is_full
+    world = FULL if is_full else WIDE if is_wide else SMALL
     limits = rng.choice(world.limits)
     is_roomy = limits.capacity > 5_000
     hours = _hours_of(rng, is_day=is_day)
@@ -111,18 +128,20 @@ def shape_of(seed: int, minutes: float) -> Shape:
         screens=rng.randint(1, 3),
         return_room=500 if is_roomy else limits.capacity // 8,
         return_after_s=rng.choice((10.0, 60.0)),
-        rate=0.25 if is_wide else 0.1,
-        step_s=0.25 if is_wide else 1.0 if is_day else rng.choice((0.5, 1.0)),
+        rate=0.25 if is_wide else 0.03 if is_full else 0.1,
+        step_s=0.25 if is_wide else 1.0 if is_day or is_full else rng.choice((0.5, 1.0)),
         publish_ms=250 if is_wide or not seed % 10 else 1000,
         is_lazy=not is_wide,
         is_native=bool(seed % 4),
-        faults=tuple(_faults(rng, seed, minutes, spells)),
+        faults=tuple(_faults(rng, seed, minutes, world, spells)),
         spells=spells,
         gap_s=60.0 if is_day and not spells else 5.0,
     )
 
 
-def _faults(rng: random.Random, seed: int, minutes: float, spells: tuple[Spell, ...]) -> Iterator[TimedFault]:
+def _faults(
+    rng: random.Random, seed: int, minutes: float, world: World, spells: tuple[Spell, ...]
+) -> Iterator[TimedFault]:
     """In the busy spells, if there are any."""
     is_thin = minutes >= DAY_FROM and not spells
     busy_s = sum(ends - begins for begins, ends in spells) or minutes * 60.0
@@ -130,12 +149,14 @@ def _faults(rng: random.Random, seed: int, minutes: float, spells: tuple[Spell, 
     if seed % 3:
         kinds = [kind for kind in kinds if kind not in LONG_KINDS]
     plan = plan_faults(seed, busy_s, rng.choice((120.0, 300.0) if is_thin else (8.0, 15.0, 30.0)), kinds)
-    for symbol, _ in rng.sample(CHAINS, 4):
+    for symbol, _ in rng.sample(world.chains(), 4):
         jump = Fault(FaultKind.JUMP, symbol=symbol, value=rng.uniform(-0.06, 0.06))
         plan.append(TimedFault(rng.uniform(10.0, busy_s), jump))
     if not seed % 3:
         at_s = rng.uniform(0.0, busy_s)
         plan.append(TimedFault(at_s, Fault(FaultKind.DISCONNECT, value=float(rng.choice((810, 804, 814)))), pick=0))
+    if world is FULL:  # few runs, each with what hurts most
+        plan += [TimedFault(rng.uniform(0.2, 0.7) * busy_s, fault, pick=each) for each, fault in enumerate(HARD_FAULTS)]
     for each in plan:
         yield replace(each, at_s=busy_after(0.0, each.at_s, spells))
 
@@ -157,10 +178,10 @@ def _hours_of(rng: random.Random, *, is_day: bool) -> Hours:
 class Play:
     """One day, from the start to the last timer."""
 
-    def __init__(self, seed: int, minutes: float, props: Props, loop: SimLoop, shape: Shape) -> None:
-        self.outcome = Outcome(seed, minutes)
+    def __init__(self, outcome: Outcome, props: Props, loop: SimLoop, shape: Shape) -> None:
+        self.outcome = outcome
         self.trace = Trace()
-        self._duration_s = minutes * 60.0
+        self._duration_s = outcome.minutes * 60.0
         self._loop = loop
         self._stage = Stage(shape, props, loop, self.complain)
         self._safety = Safety(self._stage)
@@ -253,20 +274,20 @@ class Play:
         counts = self.trace.counts
         counts.update(packets=exchange.totals["packets"], connects=exchange.totals["opened"])
         counts.update(refused=exchange.totals["refused"], prices=self._safety.prices_compared)
-        counts.update(lives=self._stage.lives)
+        counts.update(lives=self._stage.lives, most=self._safety.most_owned)
         self.outcome.counts = counts
         self.outcome.trace = self.trace.digest()
         return self.outcome
 
 
-def simulate(seed: int, minutes: float, props: Props) -> Outcome:
+def simulate(seed: int, minutes: float, props: Props, universe: Universe = Universe.SMALL) -> Outcome:
     """One day in virtual time."""
-    shape = shape_of(seed, minutes)
+    shape = shape_of(seed, minutes, universe)
     loop = SimLoop(seed, epoch_s=shape.epoch_s)
     asyncio.set_event_loop(loop)
     with capture_logs() as lines, warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
-        play = loop.run_until_complete(_prepare(seed, minutes, props, loop, shape))
+        play = loop.run_until_complete(_prepare(Outcome(seed, minutes, universe), props, loop, shape))
         loop.set_exception_handler(lambda _loop, context: play.complain(_told(context)))
         try:
             loop.run_until_complete(loop.create_task(play.run(), name="play run"))
@@ -280,8 +301,8 @@ def simulate(seed: int, minutes: float, props: Props) -> Outcome:
     return play.sum_up()
 
 
-async def _prepare(seed: int, minutes: float, props: Props, loop: SimLoop, shape: Shape) -> Play:
-    return Play(seed, minutes, props, loop, shape)
+async def _prepare(outcome: Outcome, props: Props, loop: SimLoop, shape: Shape) -> Play:
+    return Play(outcome, props, loop, shape)
 
 
 def _told(context: dict[str, Any]) -> str:
@@ -302,7 +323,7 @@ def _end(loop: SimLoop) -> None:
 def told(outcome: Outcome, wall_s: float) -> str:
     """The outcome for people."""
     counts = ", ".join(f"{count} {name}" for name, count in sorted(outcome.counts.items()))
-    head = f"seed {outcome.seed}, {outcome.minutes:g} minutes in {wall_s:.1f} s: {counts}"
+    head = f"seed {outcome.seed}, {outcome.universe}, {outcome.minutes:g} minutes in {wall_s:.1f} s: {counts}"
     verdict = "nothing wrong" if outcome.is_good else "\n  ".join(["WRONG", *outcome.complaints])
     return f"{head}\n  settled after {outcome.settled_s:.0f} s, trace {outcome.trace}\n  {verdict}"
 
@@ -310,27 +331,31 @@ def told(outcome: Outcome, wall_s: float) -> str:
 def remember(outcome: Outcome) -> None:
     """Keep a failing seed; one line for each seed and length."""
     line = f"{outcome.seed} {outcome.minutes:g}"
+    if outcome.universe is not Universe.SMALL:
+        line += f" {outcome.universe}"
     known = REGRESSIONS.read_text("utf-8") if REGRESSIONS.exists() else ""
     if not any(each.split("#")[0].strip() == line for each in known.splitlines()):
         with REGRESSIONS.open("a", encoding="utf-8") as file:
             file.write(f"{line}  # {outcome.complaints[0]}\n")
 
 
-def regressions() -> list[tuple[int, float]]:
-    """Seeds that failed once, with their minutes."""
+def regressions() -> list[tuple[int, float, Universe]]:
+    """Seeds that failed once, with their minutes and universe."""
     lines = (each.split("#")[0].split() for each in REGRESSIONS.read_text("utf-8").splitlines())
-    return [(int(line[0]), float(line[1])) for line in lines if line]
+    return [(int(line[0]), float(line[1]), Universe(*line[2:] or (Universe.SMALL,))) for line in lines if line]
 
 
 def main() -> int:
     """Run one seed and say what happened."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=DAY_MINUTES)
+    parser.add_argument("--minutes", type=float, help="a day of the small universe, three minutes of the full one")
+    parser.add_argument("--universe", type=Universe, choices=list(Universe), default=Universe.SMALL)
     asked = parser.parse_args()
+    minutes = asked.minutes or (FULL_MINUTES if asked.universe is Universe.FULL else DAY_MINUTES)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
-        outcome = simulate(asked.seed, asked.minutes, Props(Path(directory)))
+        outcome = simulate(asked.seed, minutes, Props(Path(directory)), asked.universe)
     print(told(outcome, time.monotonic() - began), flush=True)
     if not outcome.is_good:
         remember(outcome)

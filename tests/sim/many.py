@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from tests.sim.day import Outcome, remember, simulate, told
+from tests.sim.day import Outcome, Universe, remember, simulate, told
 from tests.sim.stage import Props
 
 LEDGER = Path("data/sim-ledger.jsonl")
@@ -40,6 +40,7 @@ class Entry:
     trace: str
     at: str
     complaint: str = ""
+    universe: Universe = Universe.SMALL
 
 
 class Ledger:
@@ -58,9 +59,9 @@ class Ledger:
             except (ValueError, TypeError):
                 continue
 
-    def done(self, minutes: float) -> set[int]:
+    def done(self, minutes: float, universe: Universe = Universe.SMALL) -> set[int]:
         """The seeds that were run at that length."""
-        return {each.seed for each in self.entries if each.minutes == minutes}
+        return {each.seed for each in self.entries if (each.minutes, each.universe) == (minutes, universe)}
 
     def add(self, entry: Entry) -> None:
         self.entries.append(entry)
@@ -79,14 +80,16 @@ def entry_of(outcome: Outcome, cpu_s: float) -> Entry:
         outcome.trace,
         datetime.now(UTC).isoformat(timespec="seconds"),
         "" if outcome.is_good else outcome.complaints[0],
+        outcome.universe,
     )
 
 
-def run_many(jobs: Iterable[tuple[int, float]], processes: int) -> Iterator[tuple[Outcome, float, float]]:
+def run_many(
+    seeds: Iterable[int], minutes: float, universe: Universe, processes: int
+) -> Iterator[tuple[Outcome, float, float]]:
     """Outcomes as they come, each with its wall and CPU seconds; the processes share the masters on the disk."""
     with tempfile.TemporaryDirectory() as directory:
-        Props(Path(directory))
-        work = ((seed, minutes, Path(directory)) for seed, minutes in jobs)
+        work = ((seed, minutes, universe, Path(directory)) for seed in seeds)
         with multiprocessing.get_context("spawn").Pool(processes, _settle_heap) as pool:
             yield from pool.imap_unordered(_one, work)
 
@@ -98,10 +101,10 @@ def _settle_heap() -> None:
     gc.disable()
 
 
-def _one(job: tuple[int, float, Path]) -> tuple[Outcome, float, float]:
+def _one(job: tuple[int, float, Universe, Path]) -> tuple[Outcome, float, float]:
     began, began_cpu = time.monotonic(), time.process_time()
-    seed, minutes, directory = job
-    outcome = simulate(seed, minutes, Props(directory))
+    seed, minutes, universe, directory = job
+    outcome = simulate(seed, minutes, Props(directory), universe)
     return outcome, time.monotonic() - began, time.process_time() - began_cpu
 
 
@@ -111,12 +114,13 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1, help="the first")
     parser.add_argument("--minutes", type=float, default=SHORT_MINUTES)
+    parser.add_argument("--universe", type=Universe, choices=list(Universe), default=Universe.SMALL)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--ledger", type=Path, default=LEDGER)
     asked = parser.parse_args()
     ledger = Ledger(asked.ledger)
     seeds = range(asked.seed, asked.seed + asked.count)
-    left = [seed for seed in seeds if seed not in ledger.done(asked.minutes)]
+    left = [seed for seed in seeds if seed not in ledger.done(asked.minutes, asked.universe)]
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -127,13 +131,15 @@ def main() -> int:
     )
     with bar:
         task = bar.add_task("seeds", total=len(seeds), completed=len(seeds) - len(left))
-        for outcome, wall_s, cpu_s in run_many(((seed, asked.minutes) for seed in left), asked.processes):
+        for outcome, wall_s, cpu_s in run_many(left, asked.minutes, asked.universe, asked.processes):
             ledger.add(entry_of(outcome, cpu_s))
             bar.advance(task)
             if not outcome.is_good:
                 remember(outcome)
                 print(told(outcome, wall_s), flush=True)
-    newest = {each.seed: each for each in ledger.entries if each.seed in seeds and each.minutes == asked.minutes}
+    wanted = set(seeds) & ledger.done(asked.minutes, asked.universe)
+    alike = (each for each in ledger.entries if (each.minutes, each.universe) == (asked.minutes, asked.universe))
+    newest = {each.seed: each for each in alike if each.seed in wanted}
     failed = sorted(seed for seed, each in newest.items() if not each.is_good)
     cpu_s = sum(each.cpu_s for each in newest.values())
     print(f"{len(newest)} seeds of {asked.minutes:g} minutes, {cpu_s:.0f} s of CPU; failed: {failed or 'none'}")

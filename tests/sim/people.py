@@ -17,17 +17,6 @@ from tests.stream_world import Mirror
 
 Note = Callable[..., None]
 
-STOCKS = ("RELIANCE", "TCS", "INFY", "ONGC", "SBIN")
-STOCK_EXPIRIES = ("24FEB2026", "30MAR2026")
-INDEX_EXPIRIES = ("10FEB2026", "24FEB2026")
-COMMODITY_EXPIRY = "17FEB2026"
-CHAINS = tuple(
-    [(symbol, expiry) for symbol in STOCKS for expiry in STOCK_EXPIRIES]
-    + [("NIFTY", expiry) for expiry in INDEX_EXPIRIES]
-    + [("CRUDEOIL", COMMODITY_EXPIRY)]
-)
-TOKENS = ("RELIANCE_EQ", "TCS_24FEB2026_FUT", "NIFTY_IDX", "SBIN_24FEB2026_800CE", "INFY_30MAR2026_1500PE")
-
 
 class User:
     """Adds, removes and tries everything else that the API offers, at random moments."""
@@ -36,6 +25,7 @@ class User:
         self._number = number
         self._stage = stage
         self._rng = random.Random(f"user {number} of {stage.shape.seed}")
+        self._chains, self._tokens = stage.shape.world.chains(), stage.shape.world.tokens()
         self._note = note
         self._complain = complain
 
@@ -78,7 +68,7 @@ class User:
 
     async def _add(self) -> object:
         lists, rng = self._stage.runtime.watchlists, self._rng
-        symbol, expiry = rng.choice(CHAINS)
+        symbol, expiry = rng.choice(self._chains)
         if symbol == "NIFTY":
             kind = InstrumentType.INDEX_OPTION
         elif symbol == "CRUDEOIL":
@@ -97,7 +87,7 @@ class User:
         return (await self._stage.runtime.watchlists.remove(self._number, chosen.symbol, chosen.expiry)).unsubscribed
 
     async def _subscribe_chain(self) -> object:
-        symbol, expiry = self._rng.choice(CHAINS)
+        symbol, expiry = self._rng.choice(self._chains)
         return len((await self._stage.runtime.watchlists.subscribe_chain(self._number, symbol, expiry)).subscribed)
 
     async def _release_chain(self) -> object:
@@ -109,10 +99,10 @@ class User:
         return (await self._stage.runtime.watchlists.release_chain(self._number, chosen.symbol, chosen.expiry)).released
 
     async def _take_token(self) -> object:
-        return self._stage.runtime.subscriptions.subscribe(self._rng.choice(TOKENS))[2]
+        return self._stage.runtime.subscriptions.subscribe(self._rng.choice(self._tokens))[2]
 
     async def _drop_token(self) -> object:
-        return self._stage.runtime.subscriptions.unsubscribe(self._rng.choice(TOKENS))[0]
+        return self._stage.runtime.subscriptions.unsubscribe(self._rng.choice(self._tokens))[0]
 
     async def _clear(self) -> object:
         return await self._stage.runtime.watchlists.clear(self._number)
@@ -155,6 +145,7 @@ class Screen:
         self._number = number
         self._stage = stage
         self._rng = random.Random(f"screen {number} of {stage.shape.seed}")
+        self._chains = stage.shape.world.chains()
         self._note = note
         self._complain = complain
         self._flow = asyncio.Event()
@@ -262,7 +253,7 @@ class Screen:
                 pass
 
     def _some_topics(self) -> list[str]:
-        symbol, expiry = self._rng.choice(CHAINS)
+        symbol, expiry = self._rng.choice(self._chains)
         return [f"chain:{symbol}:{expiry}", f"watchlist:{self._rng.randint(1, self._stage.shape.users)}",
                 "quotes:NIFTY_IDX,RELIANCE_EQ,SBIN_EQ", "status"][self._rng.randrange(2) :]  # fmt: skip
 

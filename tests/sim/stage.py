@@ -22,10 +22,13 @@ from app.core.errors import StoreUnavailable
 from app.core.ids import Exchange, Segment
 from app.core.sessions import Calendar, ExchangeDays, parse_exchange_days
 from app.dhan.credentials import Token
+from app.dhan.limits import DHAN_LIMITS
 from app.market.events import Event, Notify
 from app.market.instrument_master.registry import InstrumentRegistry
 from app.market.instrument_master.scrip_csv import build_snapshot
+from app.market.live_prices import BOARD_SLOTS
 from app.market.pool_policy import LineState
+from app.market.tiers import DEFAULT_FILE
 from app.ports.feed import FeedLimits
 from app.ports.store import Changes
 from app.runtime.build import Given, Runtime, build
@@ -34,6 +37,7 @@ from app.settings import Settings
 from app.sim.exchange import ExchangeConfig
 from app.sim.faults import TimedFault
 from app.sim.loop import SimLoop
+from app.sim.master import write_master
 from app.sim.prices import MarketShape
 from app.sim.server import FeedSocket, ServerConfig, SimulatorServer
 from app.storage.memory_store import MemoryStore
@@ -57,6 +61,8 @@ strikes = 11
 [drivers]
 fo_stocks = true
 """
+STOCKS = ("RELIANCE", "TCS", "INFY", "ONGC", "SBIN")
+SOON = "24FEB2026"
 LOOK_S = 1.0
 AUCTION_SINCE = date(2026, 8, 3)
 EARLY_AFTER_S = 150.0
@@ -81,13 +87,23 @@ class StoreTrouble(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What is listed, as numbers of strikes where they differ from the tiny master's; the size of the board; and the
-    limits of the wire, some of them small enough to be reached."""
+    """What is listed, as numbers of strikes where they differ from the tiny master's, None for the generated master;
+    the size of the board; the limits of the wire, some of them small enough to be reached; and a later expiry of
+    stocks. The generated master goes with the always-on universe of the service itself."""
 
     name: str
-    ladders: Mapping[str, int]
+    ladders: Mapping[str, int] | None
     slots: int
     limits: tuple[FeedLimits, ...]
+    later: str = "30MAR2026"
+
+    def chains(self) -> list[tuple[str, str]]:
+        """Symbol and expiry of what people look at."""
+        stocks = [(symbol, expiry) for symbol in STOCKS for expiry in (SOON, self.later)]
+        return [*stocks, ("NIFTY", "10FEB2026"), ("NIFTY", SOON), ("CRUDEOIL", "17FEB2026")]
+
+    def tokens(self) -> list[str]:
+        return ["RELIANCE_EQ", f"TCS_{SOON}_FUT", "NIFTY_IDX", f"SBIN_{SOON}_800CE", f"INFY_{self.later}_1500PE"]
 
 
 WIDE = World("wide", {}, 8_192, (FeedLimits(5, 5_000, 100), FeedLimits(5, 80, 20), FeedLimits(5, 250, 50)))
@@ -97,6 +113,9 @@ SMALL = World(
     1_024,
     (FeedLimits(5, 5_000, 100), FeedLimits(5, 26, 10), FeedLimits(5, 55, 25)),
 )
+
+
+FULL = World("full", None, BOARD_SLOTS, (DHAN_LIMITS,), "31MAR2026")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,24 +176,31 @@ class FlakyStore(MemoryStore):
 
 @dataclass(slots=True)
 class Props:
-    """What runs need from the disk, made once: masters of thirteen chains and their universe."""
+    """What runs need from the disk, made once: masters, and the universe of the small ones."""
 
     directory: Path
-    universe: Path = field(init=False)
     tls: ssl.SSLContext = field(init=False)  # trusts nobody: nothing of HTTP is ever sent
 
     def __post_init__(self) -> None:
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self.universe = self.directory / "universe.toml"
-        if not self.universe.exists():
-            for world in (WIDE, SMALL):
-                source = self.directory / f"{world.name}.csv"
-                write_tiny_master(source, world.ladders)
-                build_snapshot(source, self.snapshot(world))
-            self.universe.write_text(UNIVERSE)
+        (self.directory / "universe.toml").write_text(UNIVERSE)
 
     def snapshot(self, world: World) -> Path:
-        return self.directory / f"{world.name}.snapshot"
+        """The world's master, made on first use; several processes may do so at once."""
+        found = self.directory / f"{world.name}.snapshot"
+        if not found.exists():
+            with tempfile.TemporaryDirectory(dir=self.directory) as directory:
+                source, made = Path(directory) / f"{world.name}.csv", Path(directory) / "snapshot"
+                if world.ladders is None:
+                    write_master(source, DAY, 1)
+                else:
+                    write_tiny_master(source, world.ladders)
+                build_snapshot(source, made)
+                made.replace(found)
+        return found
+
+    def universe(self, world: World) -> Path:
+        return DEFAULT_FILE if world.ladders is None else self.directory / "universe.toml"
 
 
 def calendar_for(shape: Shape) -> Calendar:
@@ -262,7 +288,7 @@ class Stage:
             dhan_feed_url="ws://localhost:80",
             bt_secret_key="a key for simulations only, not for use",
             bt_data_dir=self._data_dir,
-            bt_tier_b=self._props.universe,
+            bt_tier_b=self._props.universe(self.shape.world),
             bt_native="auto" if self.shape.is_native else "0",
             bt_auth="off",
             bt_linger_s=10.0,

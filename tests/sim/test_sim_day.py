@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.day import REGRESSIONS, Outcome, regressions, simulate
+from tests.sim.day import REGRESSIONS, Outcome, Universe, regressions, simulate
 from tests.sim.stage import Props
 
 ROOT = Path(__file__).resolve().parents[2]
-SHORT = [(seed, 1.5) for seed in (5, 8, 10)]
+SHORT = [(seed, 1.5, Universe.SMALL) for seed in (5, 8, 10)]
 
 
 @pytest.fixture(scope="module")
@@ -22,28 +22,37 @@ def props(tmp_path_factory: pytest.TempPathFactory) -> Props:
     return Props(tmp_path_factory.mktemp("sim"))
 
 
-def simulated(seed: int, minutes: float, props: Props) -> Outcome:
+def simulated(seed: int, minutes: float, props: Props, universe: Universe = Universe.SMALL) -> Outcome:
     """In a thread of its own: this one has a running loop."""
     done: list[Outcome] = []
-    thread = threading.Thread(target=lambda: done.append(simulate(seed, minutes, props)))
+    thread = threading.Thread(target=lambda: done.append(simulate(seed, minutes, props, universe)))
     thread.start()
     thread.join()
     return done[0]
 
 
-@pytest.mark.parametrize(("seed", "minutes"), [*SHORT, *regressions()])
-def test_nothing_goes_wrong_on_a_day_full_of_faults(seed: int, minutes: float, props: Props) -> None:
-    outcome = simulated(seed, minutes, props)
+@pytest.mark.parametrize(("seed", "minutes", "universe"), [*SHORT, *regressions()])
+def test_nothing_goes_wrong_on_a_day_full_of_faults(
+    seed: int, minutes: float, universe: Universe, props: Props
+) -> None:
+    outcome = simulated(seed, minutes, props, universe)
     assert outcome.complaints == []
     assert outcome.counts["prices"] > 1_000
     assert outcome.counts["told"] > 20
 
 
 def test_nothing_goes_wrong_in_busy_spells_with_quiet_stretches_between(props: Props) -> None:
-    outcome = simulated(2, 60.0, props)
+    outcome = simulated(54, 60.0, props)
     assert outcome.complaints == []
     assert outcome.counts["second"] < 1_500
-    assert outcome.counts["act"] > 20
+    assert outcome.counts["act"] > 10
+
+
+def test_nothing_goes_wrong_with_the_universe_in_full(props: Props) -> None:
+    outcome = simulated(1, 1.0, props, Universe.FULL)
+    assert outcome.complaints == []
+    assert outcome.counts["most"] > 8_250
+    assert outcome.counts["prices"] > 20_000
 
 
 def test_nothing_goes_wrong_on_a_day_that_nobody_has_seen(props: Props) -> None:
