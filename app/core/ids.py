@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -116,6 +117,7 @@ def parse_expiry(text: str) -> date:
         raise ValueError(f"not an expiry: {text!r}; there is no such day") from None
 
 
+@lru_cache(maxsize=1_024)  # written with every row of every listing, and there are some dozens of days
 def format_expiry(day: date) -> str:
     """Write ``26FEB2026``."""
     return f"{day.day:02d}{MONTHS[day.month - 1]}{day.year:04d}"

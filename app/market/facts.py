@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from app.core.instruments import Instrument
 from app.core.sessions import Calendar, Phase
 from app.market.live_prices import LivePrices, Slots
 from app.market.states import (
+    QUIET_AFTER_MS,
     SEGMENT_ALIVE_MS,
     STATE_NAMES,
     STATES,
@@ -83,6 +84,14 @@ class Standing:
         return Standing(self.owned[rows], self.evicted[rows], self.expired[rows], self.segments[rows])
 
 
+class _Segments(NamedTuple):
+    """What is known of each segment that was asked about, by its code."""
+
+    in_session: Bools
+    alive: Bools
+    judged_from_ms: Millis
+
+
 class StateReader:
     """Answers for REST, stream and command line alike what state an instrument is in, and why."""
 
@@ -100,7 +109,8 @@ class StateReader:
     def slots(self, instruments: Sequence[Instrument]) -> Slots:
         """Their board slots, -1 for those without one."""
         slot_of = self._prices.buffers.slot_of
-        return np.array([slot_of.get(each.key.packed, -1) for each in instruments], dtype=np.intp)
+        keys = [each.key for each in instruments]
+        return np.array([slot_of.get((segment << 32) | number, -1) for segment, number in keys], dtype=np.intp)
 
     def standing_at(self, slots: Slots) -> Standing:
         """The standing of tracked instruments that all have an owner, off the board's columns: for all at once."""
@@ -114,11 +124,13 @@ class StateReader:
 
     def standing(self, instruments: Sequence[Instrument]) -> Standing:
         today = self._today()
+        keys = [each.key for each in instruments]
+        over = {day for day in {each.expiry for each in instruments} if day is not None and day < today}
         return Standing(
-            owned=np.array([self._wishes.is_owned(each.key) for each in instruments], dtype=np.bool_),
-            evicted=np.array([self._wishes.is_evicted(each.key) for each in instruments], dtype=np.bool_),
-            expired=np.array([each.expiry is not None and each.expiry < today for each in instruments], dtype=np.bool_),
-            segments=np.array([int(each.key.segment) for each in instruments], dtype=np.uint8),
+            owned=np.array([*map(self._wishes.is_owned, keys)], dtype=np.bool_),
+            evicted=np.array([*map(self._wishes.is_evicted, keys)], dtype=np.bool_),
+            expired=np.array([each.expiry in over for each in instruments], dtype=np.bool_),
+            segments=np.frombuffer(bytes([segment for segment, _ in keys]), dtype=np.uint8),
         )
 
     def _today(self) -> date:
@@ -128,7 +140,16 @@ class StateReader:
         self, standing: Standing, slots: Slots, last_ms: Millis, usual_gap_ms: npt.NDArray[np.float64]
     ) -> StateFacts:
         """The facts of those instruments now; columns as :meth:`LivePrices.columns` gives them."""
-        in_session, alive, judged_from_ms = self._segments(standing.segments)
+        return self._facts(standing, slots, last_ms, usual_gap_ms, self._segments(standing.segments))
+
+    def _facts(
+        self,
+        standing: Standing,
+        slots: Slots,
+        last_ms: Millis,
+        usual_gap_ms: npt.NDArray[np.float64],
+        of: _Segments,
+    ) -> StateFacts:
         tracked = slots >= 0
         lost_ms = np.where(tracked, self._wires.slot_lost_ms[slots], 0)
         return StateFacts(
@@ -140,9 +161,9 @@ class StateReader:
             usual_gap_ms=usual_gap_ms,
             normal_gap_ms=self._prices.normal_gap_ms(slots),
             lost_ms=np.maximum(lost_ms, self._prices.segment_lost_ms[standing.segments]),
-            in_session=in_session[standing.segments],
-            judged_from_ms=judged_from_ms[standing.segments],
-            segment_alive=alive[standing.segments],
+            in_session=of.in_session[standing.segments],
+            judged_from_ms=of.judged_from_ms[standing.segments],
+            segment_alive=of.alive[standing.segments],
             now_ms=self._clock.now_ms(),
         )
 
@@ -162,10 +183,30 @@ class StateReader:
         return [STATE_NAMES[code] for code in states(self.read(instruments)).tolist()]
 
     def codes_at(self, standing: Standing, slots: Slots) -> npt.NDArray[np.uint8]:
-        """State codes of tracked instruments, by their slots; for thousands at once."""
+        """State codes of tracked instruments, by their slots; for thousands at once.
+
+        Most of a running market has had a packet within seconds and needs no other fact to be live; what silence means
+        is only asked of the rest.
+        """
         table = self._prices.buffers.table  # its columns, not its rows: a row is many times wider than these two
-        gap_ms = table["usual_gap_ms"][slots].astype(np.float64)
-        return states(self.facts(standing, slots, table["last_ms"][slots], gap_ms))
+        last_ms, of = table["last_ms"].take(slots), self._segments(standing.segments)
+        codes = np.full(len(slots), InstrumentState.LIVE.code, dtype=np.uint8)
+        rest = np.flatnonzero(~self._has_just_come(standing, slots, last_ms, of.in_session))
+        if rest.size:
+            left = slots[rest]
+            gap_ms = table["usual_gap_ms"][left].astype(np.float64)
+            codes[rest] = states(self._facts(standing.take(rest), left, last_ms[rest], gap_ms, of))
+        return codes
+
+    def _has_just_come(self, standing: Standing, slots: Slots, last_ms: Millis, in_session: Bools) -> Bools:
+        """Those of tracked instruments that are live however often they usually come."""
+        earliest_ms = np.maximum(self._prices.segment_lost_ms + 1, self._clock.now_ms() - QUIET_AFTER_MS)
+        earliest_ms[~in_session] = np.iinfo(np.int64).max
+        has_come: Bools = last_ms >= earliest_ms.take(standing.segments)
+        has_come &= last_ms > self._wires.slot_lost_ms.take(slots)
+        has_come &= self._wires.sent_ms.take(slots) > 0
+        has_come &= standing.owned & ~standing.expired
+        return has_come
 
     def of(self, instrument: Instrument) -> InstrumentState:
         return self.states([instrument])[0]
@@ -194,11 +235,11 @@ class StateReader:
 
         return tell
 
-    def _segments(self, wanted: npt.NDArray[np.uint8]) -> tuple[Bools, Bools, Millis]:
+    def _segments(self, wanted: npt.NDArray[np.uint8]) -> _Segments:
         in_session, alive = np.zeros(256, dtype=np.bool_), np.zeros(256, dtype=np.bool_)
         judged_from_ms = np.zeros(256, dtype=np.int64)
         now, now_ms = self._clock.now(), self._clock.now_ms()
-        for code in np.unique(wanted).tolist():
+        for code in np.flatnonzero(np.bincount(wanted)).tolist():
             segment = Segment(code)
             phase = self._calendar.phase(segment, now)
             in_session[code] = phase is not Phase.CLOSED
@@ -206,4 +247,4 @@ class StateReader:
             alive[code] = phase is Phase.OPEN and fresh
             since = self._calendar.judged_from(segment, now)
             judged_from_ms[code] = 0 if since is None else now_ms - int((now - since).total_seconds() * 1000)
-        return in_session, alive, judged_from_ms
+        return _Segments(in_session, alive, judged_from_ms)

@@ -345,6 +345,7 @@ class SubscriptionManager(WishBooks):
     def records(self, wishes: Iterable[Wish]) -> Iterator[dict[str, object]]:
         """A row each. What was wished together has one ``since``: it is written once."""
         since, since_text = None, ""
+        ws_id, is_carried = self._wire.ws_id, self._wire.is_carried
         for wish in wishes:
             each = wish.instrument
             if wish.since is not since:
@@ -359,8 +360,8 @@ class SubscriptionManager(WishBooks):
                 "option_type": _OPTION_NAMES[each.option_type],
                 "tier": _TIER_B if TIER_B_OWNER in wish.owners else _TIER_A,
                 "subscribed_at": since_text,
-                "ws_id": self._wire.ws_id(each.key),
-                "active": self._wire.is_carried(each.key),
+                "ws_id": ws_id(each.key),
+                "active": is_carried(each.key),
                 "owners": len(wish.owners),
             }
 

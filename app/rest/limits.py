@@ -4,6 +4,7 @@ from __future__ import annotations
 
 BODY_BYTES_MAX = 64 * 1024
 BODY_S = 20.0  # a body that is not here by then is 408
+HEAD_BYTES_MAX = 16 * 1024
 HEAD_S = 10.0  # the head of a request that is not here by then ends its connection
 ANSWER_TAKEN_S = 30.0  # so does an answer that nobody takes
 CONNECTIONS_MAX = 5_000  # HTTP and WebSocket together

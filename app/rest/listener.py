@@ -19,6 +19,21 @@ from app.rest.answers import problem_of
 from app.rest.origin import is_loopback_end
 
 
+class WholeAnswers(h11.Connection):
+    """Gives the head of an answer out with what follows it: each write calls the kernel and wakes the client."""
+
+    _head = b""
+
+    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]  # its overloads say no more
+        told = super().send(event)
+        if isinstance(event, h11.Response):
+            self._head = told or b""
+            return b""
+        if told is not None and self._head:
+            told, self._head = self._head + told, b""
+        return told
+
+
 class PatientHttp(H11Protocol):
     """One connection: so long for the head of a request, so long for an answer to be taken, so many in all.
 
@@ -28,6 +43,10 @@ class PatientHttp(H11Protocol):
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
     _is_surplus = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.conn = WholeAnswers(h11.SERVER, limits.HEAD_BYTES_MAX)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -138,8 +138,10 @@ class SubscriptionRoutes:
         for start in range(0, len(wishes), limits.ROWS_PER_SLICE):
             part = wishes[start : start + limits.ROWS_PER_SLICE]
             states = self._services.states.names([wish.instrument for wish in part])
-            records = self._services.subscriptions.records(part)
-            yield [{**row, "state": state} for row, state in zip(records, states, strict=True)]
+            rows = list(self._services.subscriptions.records(part))
+            for row, state in zip(rows, states, strict=True):
+                row["state"] = state
+            yield rows
             await asyncio.sleep(0)
 
     async def subscription_log(
