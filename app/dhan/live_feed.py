@@ -30,7 +30,7 @@ from picows import (
 from app.core import current
 from app.core.ids import InstrumentKey, Mode
 from app.dhan.codec import encode_disconnect, encode_subscribe, encode_unsubscribe
-from app.dhan.decoder import write_frame
+from app.dhan.decoder import FrameWriter
 from app.dhan.native import Wanted, load_native
 from app.dhan.policy import closed_by_code, closed_by_http
 from app.ports.clock import Clock
@@ -161,7 +161,7 @@ class DhanFeed:
 
     def _writer(self, index: int) -> Callable[[bytes, int], bool]:
         if self._board is None:
-            return partial(write_frame, self._buffers, index)
+            return FrameWriter(self._buffers, index).write
         return partial(self._board.write_frame, index)
 
     def _note_text(self, index: int, text: str) -> None:
