@@ -177,6 +177,16 @@ class Safety:
             yield f"the bus dropped {outbound.bus.dropped} messages"
 
 
+def unkept(stage: Stage) -> Iterator[str]:
+    """Where lists and store differ as a request is answered and none is under way: what is answered is stored."""
+    lists = stage.runtime.watchlists
+    if lists._turn.locked():
+        return
+    held, stored = {entry.id for entry in lists.book}, stage.store.entry_ids
+    if held != stored:
+        yield f"answered, though entries {sorted(held ^ stored)} are not alike in lists and store"
+
+
 async def unsettled(stage: Stage) -> list[str]:
     """What is not yet as it should be once nothing goes wrong; empty when all has come true."""
     runtime, exchange = stage.runtime, stage.exchange

@@ -26,10 +26,10 @@ from structlog.testing import capture_logs
 
 from app.sim.faults import Fault, FaultKind, TimedFault, make_fault, plan_faults
 from app.sim.loop import SimLoop
-from tests.sim.checks import Safety, unlike, unsettled
+from tests.sim.checks import Safety, unkept, unlike, unsettled
 from tests.sim.mishaps import Mishaps
 from tests.sim.pace import Spell, busy_after, joined
-from tests.sim.people import Screen, User
+from tests.sim.people import Screen, Stranger, User
 from tests.sim.stage import FULL, SMALL, WIDE, Hours, Props, Shape, Stage, World, moment
 
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
@@ -185,7 +185,10 @@ class Play:
         self._loop = loop
         self._stage = Stage(shape, props, loop, self.complain)
         self._safety = Safety(self._stage)
-        self._users = [User(each + 1, self._stage, self.trace.note, self.complain) for each in range(shape.users)]
+        self._users = [
+            User(each + 1, self._stage, self.trace.note, self.complain, unkept) for each in range(shape.users)
+        ]
+        self._stranger = Stranger(self._stage, self.trace.note, self.complain)
         self._screens = [Screen(each, self._stage, self.trace.note, self.complain) for each in range(shape.screens)]
         self._mishaps = Mishaps(self._stage, self._screens, shape.gap_s, self.trace.note)
 
@@ -199,6 +202,7 @@ class Play:
         await stage.open()
         gap_s = stage.shape.gap_s
         crowd = [self._loop.create_task(user.run(gap_s), name="play user") for user in self._users]
+        crowd.append(self._loop.create_task(self._stranger.run(), name="play stranger"))
         screens = [self._loop.create_task(screen.run(), name="play screen") for screen in self._screens]
         mishaps = self._mishaps.start()
         pace = self._loop.create_task(stage.pace.run(), name="play pace")

@@ -12,6 +12,7 @@ from tests.sim.people import Note, Screen
 from tests.sim.stage import Stage, StoreTrouble
 
 CLOCK_STEPS_S = (-7_200.0, -600.0, -90.0, -5.0, -1.0, 2.0, 30.0, 300.0, 7_200.0)  # the last as after a sleep
+AWAY_S = 18.0
 LIMITED_S = 20.0  # how long handshakes are refused with 429
 
 
@@ -27,7 +28,7 @@ class Mishaps:
 
     def start(self) -> list[asyncio.Task[None]]:
         """One task for each kind of trouble that this run has."""
-        kinds: list[Callable[[], Coroutine[Any, Any, None]]] = [self._lose_store, self._restart]
+        kinds: list[Callable[[], Coroutine[Any, Any, None]]] = [self._lose_store, self._restart, self._keep_one_away]
         if self._stage.shape.sets_clock:
             kinds.append(self._set_clock)
         if self._stage.shape.is_refused:
@@ -62,6 +63,16 @@ class Mishaps:
         for screen in self._screens:
             screen.cut()
         await asyncio.shield(self._stage.loop.create_task(self._stage.restart(), name="play restart"))
+
+    async def _keep_one_away(self) -> None:
+        """Long enough for the others to take over what it carried: it comes back empty, and is given its share."""
+        while True:
+            await self._wait(15.0)
+            self._note("away")
+            exchange, now_s = self._stage.exchange, self._stage.server.now_s()
+            exchange.inject(make_fault(FaultKind.REFUSE, seconds=AWAY_S, value=503.0), now_s)
+            if exchange.lines:
+                exchange.inject(make_fault(FaultKind.CUT, connection=self._rng.choice(list(exchange.lines))), now_s)
 
     async def _set_clock(self) -> None:
         while True:

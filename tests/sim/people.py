@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import orjson
@@ -17,13 +18,28 @@ from tests.stream_world import Mirror
 
 Note = Callable[..., None]
 
+STRANGER_GAP_S, STRANGER_PATIENCE_S = 45.0, 8.0
+FOREIGN = (  # host, address, origin
+    (b"terminal.example", "203.0.113.9", b""),
+    (b"127.0.0.1:8000", "127.0.0.1", b"https://elsewhere.example"),
+    (b"rebound.example", "127.0.0.1", b"https://rebound.example"),
+)
+
 
 class User:
     """Adds, removes and tries everything else that the API offers, at random moments."""
 
-    def __init__(self, number: int, stage: Stage, note: Note, complain: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        number: int,
+        stage: Stage,
+        note: Note,
+        complain: Callable[[str], None],
+        judge: Callable[[Stage], Iterator[str]] = lambda stage: iter(()),
+    ) -> None:
         self._number = number
         self._stage = stage
+        self._judge = partial(judge, stage)
         self._rng = random.Random(f"user {number} of {stage.shape.seed}")
         self._chains, self._tokens = stage.shape.world.chains(), stage.shape.world.tokens()
         self._note = note
@@ -40,7 +56,7 @@ class User:
             (4, self._drop_token),
             (2, self._clear),
             (1, self._leave),
-            (1, self._rebalance),
+            (3, self._rebalance),
             (1, self._unsubscribe_all),
             (1, self._end_of_day),
         )
@@ -64,6 +80,8 @@ class User:
                 self._complain(f"{act.__name__} of user {self._number} failed: {error!r}")
                 continue
             self._stage.acts += 1
+            for wrong in self._judge():
+                self._complain(f"{act.__name__} of user {self._number} was {wrong}")
             self._note("act", self._number, act.__name__, told)
 
     async def _add(self) -> object:
@@ -265,3 +283,41 @@ class Screen:
 
     def _say(self, **words: object) -> None:
         self._inbox.put_nowait({"type": "websocket.receive", "text": orjson.dumps(words).decode()})
+
+
+class Stranger:
+    """Calls the stream from elsewhere, or from a page of another site, and has no token: nothing may be told."""
+
+    def __init__(self, stage: Stage, note: Note, complain: Callable[[str], None]) -> None:
+        self._stage = stage
+        self._rng = random.Random(f"stranger {stage.shape.seed}")
+        self._note = note
+        self._complain = complain
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._stage.pace.sleep(self._rng.expovariate(1.0 / STRANGER_GAP_S))
+            await self._stage.is_up.wait()
+            serving = asyncio.ensure_future(self._try())
+            await asyncio.wait([serving])
+
+    async def _try(self) -> None:
+        host, client, origin = self._rng.choice(FOREIGN)
+        headers = [(b"host", host), *([(b"origin", origin)] if origin else [])]
+        here = {"type": "websocket", "path": "/api/v2/stream", "headers": headers,
+                "client": (client, 50_000), "server": ("127.0.0.1", 8000)}  # fmt: skip
+        inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        inbox.put_nowait({"type": "websocket.connect"})
+        wanted = {"op": "subscribe", "topics": ["status", "events"]}
+        words = self._rng.choice((wanted, {"op": "auth", "token": "guess"}))
+        inbox.put_nowait({"type": "websocket.receive", "text": orjson.dumps(words).decode()})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STRANGER_PATIENCE_S):
+                await self._stage.runtime.outbound.stream(here, inbox.get, self._take)
+
+    async def _take(self, message: dict[str, Any]) -> None:
+        told = orjson.loads(message["text"])["type"] if "text" in message else message["type"]
+        self._note("stranger", told)
+        if told not in ("websocket.accept", "websocket.close", "error"):
+            self._complain(f"a stranger was told a {told}")

@@ -161,6 +161,11 @@ class FlakyStore(MemoryStore):
         await asyncio.sleep(self.slowness_s * self._rng.random())
         return ids
 
+    @property
+    def entry_ids(self) -> set[int]:
+        """Of the entries that are committed now."""
+        return set(self._entries)
+
     async def load(self) -> Any:
         self._require()
         return await super().load()
@@ -290,7 +295,7 @@ class Stage:
             bt_data_dir=self._data_dir,
             bt_tier_b=self._props.universe(self.shape.world),
             bt_native="auto" if self.shape.is_native else "0",
-            bt_auth="off",
+            bt_auth="auto",
             bt_linger_s=10.0,
             bt_publish_interval_ms=self.shape.publish_ms,
             bt_http_429_delay_max_s=120.0,
