@@ -7,7 +7,7 @@ packets through the real decoder; ``World.round`` runs one round of the publishe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -133,6 +133,9 @@ class Listing:
 
     def get(self, key: InstrumentKey) -> Instrument | None:
         return self.by_key.get(key)
+
+    def get_all(self, keys: Sequence[InstrumentKey]) -> list[Instrument | None]:
+        return [self.get(key) for key in keys]
 
     def by_token(self, token: str) -> Instrument:
         if token not in self.by_name:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import NamedTuple, Protocol
@@ -24,6 +24,7 @@ INDEX_STRIKES = 101
 COOLDOWN_MS = 5_000
 CACHE_TTL_S = 300
 _CACHED_CHAINS = 512
+_TOLD_CHAINS = 16  # whose tokens are kept by strike
 _EXACT = 1e-6  # rupees: strikes have four decimals at most, so a smaller difference is a float's, not a price's
 
 
@@ -210,6 +211,7 @@ class ATMEngine:
         self.cache_ttl_s = cache_ttl_s
         self._windows: dict[ChainId, CachedWindow] = {}
         self._seen: dict[ChainId, CachedWindow] = {}
+        self._told: dict[ChainId, tuple[CachedWindow, Mapping[str, Mapping[str, str | None]]]] = {}
         self.revision = 0  # +1 with every change of any window
 
     def usual_count(self, symbol: str, exchange: Exchange) -> int:
@@ -329,8 +331,6 @@ class ATMEngine:
 
     def describe(self, cached: CachedWindow) -> dict[str, object]:
         """A window as endpoint 4 tells it."""
-        lo, hi = cached.window.lo, cached.window.hi
-        pairs = zip(cached.strikes, cached.ladder.ce[lo:hi], cached.ladder.pe[lo:hi], strict=True)
         return {
             "symbol": cached.chain.symbol,
             "expiry": format_expiry(cached.chain.expiry),
@@ -339,12 +339,23 @@ class ATMEngine:
             "atm_strike": cached.atm_strike,
             "strike_step": cached.ladder.step,
             "strikes": list(cached.strikes),
-            "strikes_ce_pe": {
-                format_strike(strike): {"CE": self._token(ce), "PE": self._token(pe)} for strike, ce, pe in pairs
-            },
+            "strikes_ce_pe": dict(self._tokens_by_strike(cached)),
             "cached_at": cached.centred_at.isoformat(),
             "cache_ttl_seconds": self.cache_ttl_s,
         }
+
+    def _tokens_by_strike(self, cached: CachedWindow) -> Mapping[str, Mapping[str, str | None]]:
+        """Made once for a window that is told again and again."""
+        held = self._told.get(cached.chain)
+        if held is not None and held[0] is cached:
+            return held[1]
+        lo, hi = cached.window.lo, cached.window.hi
+        pairs = zip(cached.strikes, cached.ladder.ce[lo:hi], cached.ladder.pe[lo:hi], strict=True)
+        told = {format_strike(strike): {"CE": self._token(ce), "PE": self._token(pe)} for strike, ce, pe in pairs}
+        if held is None and len(self._told) >= _TOLD_CHAINS:
+            del self._told[next(iter(self._told))]
+        self._told[cached.chain] = cached, told
+        return told
 
     def _token(self, key: InstrumentKey | None) -> str | None:
         instrument = self._listing.get(key) if key else None

@@ -34,6 +34,7 @@ ACTIVE_PAGE_MAX = 25_000  # the whole capacity may be asked for at once
 TOPICS_MAX = 200
 SEARCH_DEFAULT = 20
 SEARCH_MAX = 100
+LOOKS_KEPT = 8  # chains that stay laid out after they were looked at over HTTP
 ROWS_PER_SLICE = 250  # about 3.5 ms of work between two looks at the loop
 
 IDEMPOTENCY_KEY_CHARS_MAX = 255

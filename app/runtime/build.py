@@ -62,6 +62,7 @@ from app.stream.minute_bars import BarBook
 from app.stream.opener import Opener
 from app.stream.publisher import Publisher, PublisherSettings
 
+LOOKED_AT_ROWS = 512  # at first: two wide chains
 SEGMENT_WATCHDOGS = 2.0  # a segment is judged later than a connection, whose replacement may be all that is needed
 
 
@@ -288,11 +289,18 @@ def _build_outbound(
         hub=hub,
         stream=StreamEndpoint(hub, authenticator, clock, StreamSettings(stalled_s=settings.bt_stalled_client_s)),
         teller=teller,
-        quotes=DeskQuotes(desk, face, market.registry),
+        quotes=_build_quotes(market, calendar, clock),
         audience=audience,
         bars=bars,
         recorder=BarRecorder(bars, board, desk, market.subscriptions.owned, calendar, clock),
     )
+
+
+def _build_quotes(market: Market, calendar: Calendar, clock: ShiftedClock) -> DeskQuotes:
+    """What is looked at over HTTP, on a desk beside the stream's: the publisher keeps only that one up to date."""
+    face = Face(market.board, market.states, clock, LOOKED_AT_ROWS)
+    view = ChainView(market.registry, market.engine, market.board, calendar)
+    return DeskQuotes(ChainDesk(view, face, clock, calendar), face, market.registry)
 
 
 def _build_services(

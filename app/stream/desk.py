@@ -101,6 +101,17 @@ class Desk:
             del self._open[chain]
             held.held = held.held[:0]
 
+    def look(self, chain: ChainId, others: Rows) -> OpenChain:
+        """One chain in use as it is at this moment, for a desk that no publisher refreshes.
+
+        ``others`` are further rows of its face to be brought up to date.
+        """
+        held = self._open[chain]
+        self._follow(chain, held)
+        self._face.bring(np.union1d(held.held, others))
+        self._work_out([held])
+        return held
+
     def follow(self) -> Iterator[None]:
         """Where a subscribed window or the master has changed, see to every chain, one in a step."""
         if self._revision == self._chains.revision:

@@ -30,24 +30,24 @@ class Face:
     the one of its last: it took a packet or a new standing, or was looked over.
     """
 
-    def __init__(self, prices: LivePrices, reader: StateReader, clock: Clock) -> None:
-        self.values: Floats = np.full((_FIRST_ROWS, len(ROW_FIELDS)), np.nan)
-        self.touched = np.zeros(_FIRST_ROWS, dtype=np.int64)
+    def __init__(self, prices: LivePrices, reader: StateReader, clock: Clock, first_rows: int = _FIRST_ROWS) -> None:
+        self.values: Floats = np.full((first_rows, len(ROW_FIELDS)), np.nan)
+        self.touched = np.zeros(first_rows, dtype=np.int64)
         self.stamp = 0
         self._round = 0
-        self._needs = np.zeros(_FIRST_ROWS, dtype=np.uint8)
-        self._brought = np.zeros(_FIRST_ROWS, dtype=np.int64)  # in which round it was last brought up to date
-        self._judged = np.zeros(_FIRST_ROWS, dtype=np.int64)  # in which round it was last judged
+        self._needs = np.zeros(first_rows, dtype=np.uint8)
+        self._brought = np.zeros(first_rows, dtype=np.int64)  # in which round it was last brought up to date
+        self._judged = np.zeros(first_rows, dtype=np.int64)  # in which round it was last judged
         self._prices = prices
         self._reader = reader
         self._clock = clock
         self._row_of: dict[InstrumentKey, int] = {}
-        self._instruments: list[Instrument | None] = [None] * _FIRST_ROWS
-        self._uses = np.zeros(_FIRST_ROWS, dtype=np.int64)
-        self._slots = np.full(_FIRST_ROWS, -1, dtype=np.intp)
+        self._instruments: list[Instrument | None] = [None] * first_rows
+        self._uses = np.zeros(first_rows, dtype=np.int64)
+        self._slots = np.full(first_rows, -1, dtype=np.intp)
         self._row_at = np.full(prices.slots, -1, dtype=np.intp)
-        self._standing = Standing.empty(_FIRST_ROWS)
-        self._free = list(range(_FIRST_ROWS - 1, -1, -1))
+        self._standing = Standing.empty(first_rows)
+        self._free = list(range(first_rows - 1, -1, -1))
         self._seen_slots = prices.revision
         self._seen_wishes = reader.wishes_revision
 
@@ -115,6 +115,13 @@ class Face:
             self._judge(part[self._needs[part] == _JUDGE])
             self._fill(part)
             yield
+
+    def bring(self, rows: Rows) -> None:
+        """Make these rows what they are at this moment; volatility and Greeks are unknown until they are put."""
+        self._place(rows)
+        self._judge(rows)
+        self._fill(rows)
+        self.values[rows, GREEKS] = np.nan
 
     def put_greeks(self, rows: Rows, greeks: Floats) -> None:
         """Write iv, delta, gamma, theta and vega of rows; -1 among them is passed over."""

@@ -26,7 +26,6 @@ NO_COUNT = 0xFFFF_FFFF
 NO_PRICE = -0x8000_0000
 PENNY_PRICE_MAX = 21_000_000.0  # rupees: hundredths of more do not fit an i32
 HEADER = struct.Struct("<BBHIIIddII")
-_WHOLE = (Kind.COUNT, Kind.SIGNED, Kind.MOMENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,26 +78,25 @@ def to_json(labels: Labels, update: Update) -> bytes:
     return orjson.dumps(message)
 
 
-def _column(values: Floats, field: int) -> list[object]:
-    column = values[:, field]
-    kind = FIELD_KINDS[field]
-    if kind not in _WHOLE and kind is not Kind.CODE:
-        reals: list[object] = column.tolist()  # NaN becomes null
-        return reals
-    unknown = np.isnan(column)
-    numbers: list[int] = np.where(unknown, 0.0, column).astype(np.int64).tolist()
-    cells: list[object] = list(numbers)
-    if kind is Kind.CODE:
-        names = CODE_NAMES[ROW_FIELDS[field]]
-        cells = [names[code] for code in numbers]
-    for place in np.flatnonzero(unknown).tolist():
-        cells[place] = None
-    return cells
+def _columns(values: Floats, fields: npt.NDArray[np.intp]) -> list[list[object]]:
+    """The cells of some fields, a list a field, as JSON tells them; a NaN that is left is written as null."""
+    part = values[:, fields]
+    columns: list[list[object]] = part.T.tolist()
+    places = np.flatnonzero(_IS_WHOLE[fields])
+    whole = part[:, places]
+    unknown = np.isnan(whole)
+    numbers = np.where(unknown, 0.0, whole).astype(np.int64).T.tolist()
+    for place, cells, gaps in zip(places.tolist(), numbers, unknown.T, strict=True):
+        names = CODE_NAMES.get(ROW_FIELDS[fields[place]])
+        columns[place] = cells if names is None else [names[code] for code in cells]
+        for gap in np.flatnonzero(gaps).tolist():
+            columns[place][gap] = None
+    return columns
 
 
 def whole_rows(tokens: Sequence[str], values: Floats) -> dict[str, dict[str, object]]:
     """Rows by token as JSON tells them; a NaN among the cells is written as null."""
-    columns = [_column(values, field) for field in range(len(ROW_FIELDS))]
+    columns = _columns(values, _EVERY_FIELD)
     return {
         token: dict(zip(ROW_FIELDS, cells, strict=True))
         for token, cells in zip(tokens, zip(*columns, strict=True), strict=True)
@@ -117,8 +115,9 @@ def _changed_cells(labels: Labels, update: Update) -> dict[str, dict[str, object
     assert update.changed is not None
     rows: dict[str, dict[str, object]] = {labels.tokens[row]: {} for row in update.rows.tolist()}
     cells = list(rows.values())
-    for field in np.flatnonzero(update.changed.any(axis=0)).tolist():
-        name, column = ROW_FIELDS[field], _column(update.values, field)
+    fields = np.flatnonzero(update.changed.any(axis=0))
+    for field, column in zip(fields.tolist(), _columns(update.values, fields), strict=True):
+        name = ROW_FIELDS[field]
         for place in np.flatnonzero(update.changed[:, field]).tolist():
             cells[place][name] = column[place]
     return rows
@@ -156,6 +155,7 @@ def _places(*kinds: Kind) -> Bools:
 
 
 _EVERY_FIELD = np.arange(len(FIELD_KINDS))
+_IS_WHOLE = _places(Kind.COUNT, Kind.SIGNED, Kind.MOMENT, Kind.CODE)
 _IS_PRICE, _IS_REAL, _IS_WIDE = _places(Kind.PRICE), _places(Kind.REAL), _places(Kind.SIGNED, Kind.MOMENT)
 _DEAREST = tuple(ROW_FIELDS.index(name) for name in ("ltp", "ask", "high", "prev_close"))  # no price is above these
 

@@ -208,6 +208,8 @@ async def running_world(
     states = StateReader(board, pool, subscriptions, calendar, clock)
     face = Face(board, states, clock)
     desk = ChainDesk(ChainView(registry, atm, board, calendar), face, clock, calendar)
+    looks_face = Face(board, states, clock)
+    looks = ChainDesk(ChainView(registry, atm, board, calendar), looks_face, clock, calendar)
     status = StatusTeller(subscriptions, pool, states, board, clock, FillGauge(subscriptions, clock))
     rows = partial(watchlist_rows, registry, watchlists)
     opener = Opener(registry, atm, board, face, desk, watchlist=rows, status=status.status)
@@ -228,7 +230,7 @@ async def running_world(
         status=status,
         store=store,
         authenticator=Authenticator(store, clock, "a secret", auth, passwords=cheap_passwords()),
-        chain_quotes=DeskQuotes(desk, face, registry),
+        chain_quotes=DeskQuotes(looks, looks_face, registry),
         bars=BarBook(),
         admit_topic=hub.admit,
         audience=audience,
