@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { gatherEvictions, movesToLevel } from '../src/lib/model/evictions';
 import { reading } from '../src/lib/model/instruments';
-import { noticeOf } from '../src/lib/model/notices';
+import { because, connectionWords, noticeOf } from '../src/lib/model/notices';
 import type { StreamEvent } from '../src/lib/wire/messages';
 
 const event = (kind: string, data: Record<string, unknown>): StreamEvent => ({ type: 'event', kind, data });
@@ -9,7 +9,14 @@ const event = (kind: string, data: Record<string, unknown>): StreamEvent => ({ t
 describe('notices', () => {
   it('names the chain and the reason of an eviction', () => {
     const told = noticeOf(event('evicted', { symbol: 'INFY', expiry: '26FEB2026', reason: 'evicted by TCS' }));
-    expect(told).toEqual({ kind: 'bad', text: 'INFY 26FEB2026 was evicted: evicted by TCS' });
+    expect(told).toEqual({ kind: 'bad', text: 'INFY 26FEB2026 was evicted by TCS' });
+    expect(because('no room')).toBe(': no room');
+    expect(because(null)).toBe(': room was needed');
+  });
+
+  it('names the connections that fail alike in one line', () => {
+    expect(connectionWords([3], 'down: cut')).toBe('Upstream connection 3 is down: cut');
+    expect(connectionWords([4, 1, 10], 'down')).toBe('Upstream connections 1, 4 and 10 are down');
   });
 
   it('does not say that lists were cleared before they are', () => {

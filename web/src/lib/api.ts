@@ -97,8 +97,8 @@ type Query = Record<string, string | number | null | undefined>;
 
 export interface Identity {
   token(): string | null;
-  /** A request was refused for want of a valid sign-in. */
-  refused(): void;
+  /** A request was refused for want of a valid sign-in; the token is the one it carried. */
+  refused(token: string | null): void;
 }
 
 export class Api {
@@ -155,7 +155,7 @@ export class Api {
   async signIn(username: string, password: string): Promise<{ access_token: string; user_id: number }> {
     const body = new URLSearchParams({ username, password, grant_type: 'password' });
     const answer = await fetch(`${this.base}api/v2/auth/token`, { method: 'POST', body });
-    return (await this.read(answer, false)) as { access_token: string; user_id: number };
+    return (await this.read(answer)) as { access_token: string; user_id: number };
   }
 
   /** Ends this sign-in for good: its token is worth nothing afterwards. */
@@ -177,13 +177,14 @@ export class Api {
     const token = this.who.token();
     const headers = new Headers(init.headers);
     if (token) headers.set('Authorization', `Bearer ${token}`);
-    return (await this.read(await fetch(this.base + path, { ...init, headers }), true)) as T;
+    const answer = await fetch(this.base + path, { ...init, headers });
+    if (answer.status === 401) this.who.refused(token);
+    return (await this.read(answer)) as T;
   }
 
-  private async read(answer: Response, tell: boolean): Promise<unknown> {
+  private async read(answer: Response): Promise<unknown> {
     const body = (await answer.json().catch(() => ({}))) as Record<string, unknown>;
     if (answer.ok) return body;
-    if (answer.status === 401 && tell) this.who.refused();
     const detail = body.detail ?? body.title ?? `The service answered ${answer.status}`;
     const text = typeof detail === 'string' ? detail : JSON.stringify(detail);
     throw new ApiError(answer.status, String(body.code ?? answer.status), text, body);

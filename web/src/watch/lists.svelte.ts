@@ -92,7 +92,9 @@ class Lists {
   }
 
   async moveEntry(entry: WatchEntry, list: string, copy: boolean): Promise<boolean> {
-    return this.change(async () => live.note((await live.api.moveEntry(session.userId, entry.id, list, copy)).message));
+    return this.change(async () => {
+      live.note((await live.api.moveEntry(session.userId, entry.id, list, copy)).message);
+    });
   }
 
   async remove(entry: WatchEntry): Promise<boolean> {

@@ -13,7 +13,7 @@ export function noticeOf(event: StreamEvent): Notice | null {
   const name = [data.symbol, data.expiry].filter(Boolean).join(' ') || 'A chain';
   switch (event.kind) {
     case 'evicted':
-      return { kind: 'bad', text: `${name} was evicted: ${String(data.reason ?? 'room was needed')}` };
+      return { kind: 'bad', text: `${name} was evicted${because(data.reason)}` };
     case 'restored':
       return { kind: 'good', text: `${name} is back` };
     case 'eod':
@@ -21,6 +21,12 @@ export function noticeOf(event: StreamEvent): Notice | null {
     default:
       return null;
   }
+}
+
+/** What goes behind "evicted": the service's reason may begin with that word itself. */
+export function because(reason: unknown): string {
+  const text = String(reason ?? 'room was needed');
+  return text.startsWith('evicted ') ? text.slice('evicted'.length) : `: ${text}`;
 }
 
 function endOfDay(data: Record<string, unknown>): Notice | null {
@@ -33,6 +39,13 @@ function endOfDay(data: Record<string, unknown>): Notice | null {
   if (typeof data.cleared !== 'number') return null; // the schedule's own word; the lists' follows with the counts
   const kept = data.kept ? `, ${String(data.kept)} kept for the next session` : '';
   return { kind: 'info', text: `End of day: ${data.cleared} entries cleared${kept}, ${String(data.released)} instruments left` };
+}
+
+/** "Upstream connections 1, 2 and 4 are down: cut". */
+export function connectionWords(sockets: readonly number[], what: string): string {
+  const [last, ...rest] = [...sockets].sort((a, b) => b - a);
+  const which = rest.length ? `connections ${rest.reverse().join(', ')} and ${last} are` : `connection ${last} is`;
+  return `Upstream ${which} ${what}`;
 }
 
 /** Key of a chain or line, as events and entries both name it. */

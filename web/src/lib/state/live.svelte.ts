@@ -3,7 +3,7 @@ import { StreamClient, type Link, type Socket, type Timers, type TopicSink } fro
 import type { StatusData, StreamEvent } from '../wire/messages';
 import { BINARY_PROTOCOL } from '../wire/binary';
 import { mergeDoc } from '../wire/merge';
-import { chainKey, noticeOf } from '../model/notices';
+import { chainKey, connectionWords, noticeOf } from '../model/notices';
 import { session } from './session.svelte';
 
 const HEALTH_EVERY_MS = 5_000;
@@ -55,12 +55,14 @@ class Live {
   /** Chains that came back after an eviction, since this page was opened: when, by symbol and expiry. */
   returned = $state.raw<Record<string, number>>({});
   hidden = $state(false);
+  /** The service wants a sign-in: until then nothing is asked for and nothing on screen is live. */
+  signedOut = $state(false);
   /** What an answer for admins only taught of the caller; without a sign-in everybody is one. */
   rights = $state<'unknown' | 'admin' | 'user'>('unknown');
 
   readonly api = new Api('', {
     token: session.token,
-    refused: () => this.needSignIn(),
+    refused: (token) => token === session.token() && this.needSignIn(), // not of a sign-in that is over already
   });
   readonly stream = new StreamClient(
     () => new WebSocket(streamUrl(), BINARY_PROTOCOL) as unknown as Socket,
@@ -79,7 +81,9 @@ class Live {
   private counted = 0;
   private countedAt = performance.now();
   private noteId = 0;
-  private readonly down = new Set<number>();
+  /** Connections that are not up, and what each was said to be. */
+  private readonly down = new Map<number, string>();
+  private downNote = 0;
   private hideTimer = 0;
 
   start(): void {
@@ -107,10 +111,11 @@ class Live {
     this.counted += rows;
   }
 
-  note(text: string, kind: Note['kind'] = 'info'): void {
+  note(text: string, kind: Note['kind'] = 'info'): number {
     const note = { id: ++this.noteId, kind, text };
     this.notes = [...this.notes, note].slice(-NOTES_MAX);
     setTimeout(() => this.dismiss(note.id), NOTE_STAYS_MS);
+    return note.id;
   }
 
   dismiss(id: number): void {
@@ -126,6 +131,7 @@ class Live {
 
   signedIn(): void {
     this.rights = 'unknown';
+    this.signedOut = false;
     this.stream.reconnect();
     this.listRevision++;
     void this.refreshHealth();
@@ -137,7 +143,10 @@ class Live {
   }
 
   private needSignIn(): void {
+    if (this.signedOut) return; // told already: whoever closed the dialog may look at the old screen in peace
+    this.signedOut = true;
     session.needed = true;
+    if (this.link === 'open') this.stream.stop(); // one still being opened shows nothing, and is refused by itself
   }
 
   private statusSink(): TopicSink {
@@ -164,16 +173,18 @@ class Live {
     else this.listRevision++;
   }
 
-  /** A connection that comes up says so only if its going down was shown. */
+  /** A connection that comes up says so only if its going down was shown; those that fail alike share one note. */
   private feedNote(data: Record<string, unknown>): void {
     const socket = Number(data.ws_id);
     const state = String(data.state ?? 'changed');
     if (data.segment !== undefined) return this.segmentNote(String(data.segment), state);
     if (state === 'starting') return;
     if (state !== 'up') {
-      this.down.add(socket);
-      const why = data.reason ? `: ${String(data.reason)}` : '';
-      this.note(`Upstream connection ${socket} is ${state.replaceAll('_', ' ')}${why}`, 'bad');
+      const what = state.replaceAll('_', ' ') + (data.reason ? `: ${String(data.reason)}` : '');
+      this.down.set(socket, what);
+      const alike = [...this.down].filter(([, one]) => one === what).map(([one]) => one);
+      if (alike.length > 1) this.dismiss(this.downNote);
+      this.downNote = this.note(connectionWords(alike, what), 'bad');
     } else if (this.down.delete(socket)) this.note(`Upstream connection ${socket} is up again`, 'good');
   }
 
