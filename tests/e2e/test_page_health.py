@@ -7,7 +7,7 @@ import re
 
 from playwright.async_api import expect
 
-from tests.e2e.desk import PATIENCE_MS, Desk
+from tests.e2e.desk import Desk
 from tests.service import Service
 
 
@@ -25,9 +25,7 @@ async def test_all_subscriptions_are_searched_in_place(desk: Desk, service: Serv
     await desk.live()
     await desk.press("h")
     total = service.status()["total_subscriptions"]
-    await expect(desk.at_test_id("subs-count")).to_have_text(
-        f"{_indian(total)} of {_indian(total)}", timeout=PATIENCE_MS
-    )
+    await expect(desk.at_test_id("subs-count")).to_have_text(f"{_indian(total)} of {_indian(total)}")
     rows = desk.at_test_id("subs-table").locator("[aria-rowindex]")
     assert await rows.count() < 60  # windowed: thousands in the table, a screenful in the page
     await desk.at_test_id("subs-search").fill("banknifty_idx")
@@ -39,7 +37,7 @@ async def test_csv_holds_what_the_search_leaves(desk: Desk) -> None:
     await desk.live()
     await desk.press("h")
     count = desk.at_test_id("subs-count")
-    await expect(count).to_contain_text(" of ", timeout=PATIENCE_MS)
+    await expect(count).to_contain_text(" of ")
     await desk.at_test_id("subs-search").fill("gold_")
     await expect(count).to_have_text(re.compile("^[0-9] of "))
     async with desk.page.expect_download() as started:
@@ -55,6 +53,7 @@ async def test_admin_action_says_what_will_happen_and_waits_for_a_yes(desk: Desk
     await desk.press("h")
     await desk.at_test_id("admin-rebalance").click()
     await expect(desk.at_test_id("confirm")).to_contain_text("no price is missed")
+    await expect(desk.at_test_id("confirm-no")).to_be_focused()
     await desk.at_test_id("confirm-no").click()
     await expect(desk.at_test_id("confirm")).to_have_count(0)
     await desk.at_test_id("admin-rebalance").click()
@@ -68,7 +67,7 @@ async def test_audit_log_can_be_narrowed(desk: Desk) -> None:
     lines = desk.at_test_id("audit-log").locator("tbody tr")
     await expect(lines.first).to_be_visible()
     await desk.at_test_id("log-action").select_option("SUBSCRIBE")
-    await expect(lines.first).to_contain_text("SUBSCRIBE", timeout=PATIENCE_MS)
+    await expect(lines.first).to_contain_text("SUBSCRIBE")
 
 
 def _indian(number: int) -> str:
