@@ -41,7 +41,7 @@ const COLUMNS: Record<string, Column> = {
   iv: { key: 'iv', label: 'IV', title: 'Implied volatility, percent a year', value: field('iv'), text: plain(1), grow: 0.75 },
   ltp: { key: 'ltp', label: 'LTP', title: 'Last traded price', value: field('ltp'), text: price, money: true, flash: true, grow: 1.15 },
   chg: { key: 'chg', label: 'Chg', title: 'Change since the previous close', value: field('change'), text: signed, signed: true },
-  chgp: { key: 'chgp', label: 'Chg %', title: 'Change since the previous close in percent', value: field('change_pct'), text: percent, signed: true },
+  chgp: { key: 'chgp', label: 'Chg %', title: 'Change since the previous close in percent', value: field('change_pct'), text: (v) => percent(v, Math.abs(v) < 100 ? 2 : 1), signed: true, grow: 1.1 },
   bid: { key: 'bid', label: 'Bid', title: 'Best bid', value: field('bid'), text: price, money: true },
   ask: { key: 'ask', label: 'Ask', title: 'Best ask', value: field('ask'), text: price, money: true },
   bidq: { key: 'bidq', label: 'Bid qty', title: 'Quantity at the best bid', value: field('bid_qty'), text: whole, units: true },
