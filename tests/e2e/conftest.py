@@ -15,7 +15,7 @@ import pytest
 from playwright.async_api import Browser, async_playwright
 
 from tests.e2e.desk import Desk
-from tests.service import ROOT, Service
+from tests.service import ROOT, Service, link_masters
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 
@@ -29,7 +29,7 @@ def built_page() -> Path:
 
 
 @pytest.fixture(scope="session")
-def service(built_page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(built_page: Path, tmp_path_factory: pytest.TempPathFactory, masters: Path) -> Iterator[Service]:
     """One service for the tests that leave it as they found it."""
     running = os.environ.get("BT_E2E_URL")
     shared = Service(tmp_path_factory.mktemp("service"))
@@ -37,6 +37,7 @@ def service(built_page: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         shared.port = int(running.rstrip("/").rpartition(":")[2])
         yield shared
         return
+    link_masters(shared, masters)
     with shared:
         yield shared
 

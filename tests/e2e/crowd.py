@@ -11,6 +11,10 @@ from tests.service import Service
 
 PASSWORD = "correct horse battery staple"
 ADMIN, USERS = "root", ("asha", "vikram")
+WIDE = (
+    *((symbol, "COMMODITY_OPTION") for symbol in ("GOLD", "SILVER", "COPPER")),
+    *((symbol, "INDEX_OPTION") for symbol in ("FINNIFTY", "MIDCPNIFTY", "SENSEX", "BANKEX")),
+)  # 202 legs each, and most of their expiries are not always on
 
 
 def add_people(service: Service) -> None:
@@ -27,13 +31,12 @@ def add_people(service: Service) -> None:
 
 
 def fill_to_eviction(service: Service) -> None:
-    """Another user adds stock chains until the first one of user 1 has to go."""
-    stocks = [row["symbol"] for row in _fo_stocks(service)]
+    """Another user adds chains, the widest first, until the first one of user 1 has to go."""
+    wanted = [*WIDE, *((str(row["symbol"]), "STOCK_OPTION") for row in _fo_stocks(service))]
     with httpx.Client(base_url=service.url, timeout=30) as client:
-        for symbol in stocks:
-            expiries = client.get(f"/api/v2/instruments/{symbol}/expiries").json()["expiries"]
-            for expiry in expiries:
-                body = {"user_id": 2, "symbol": symbol, "expiry": expiry, "instrument_type": "STOCK_OPTION"}
+        for symbol, kind in wanted:
+            for expiry in client.get(f"/api/v2/instruments/{symbol}/expiries").json()["expiries"]:
+                body = {"user_id": 2, "symbol": symbol, "expiry": expiry, "instrument_type": kind}
                 answer = client.post("/api/v2/watchlist/add", json=body)
                 if answer.status_code == 200 and any(one["owner"] == "other" for one in answer.json()["evicted"]):
                     return

@@ -28,6 +28,7 @@ class Desk:
         cls, browser: Browser, url: str, path: str = "", *, screen: dict[str, int] | None = None, **context: Any
     ) -> AsyncIterator[Desk]:
         """Open the page, wait until it is drawn; on leaving, nothing may have gone wrong in it."""
+        expect.set_options(timeout=PATIENCE_MS)
         size = screen or DESKTOP
         opened = await browser.new_context(viewport=size, accept_downloads=True, **context)  # type: ignore[arg-type]
         try:
@@ -93,7 +94,7 @@ class Desk:
         await expect(self.at_test_id("search")).to_be_focused()
         await self.page.keyboard.type(text)
         hits = self.at_test_id("search-hit")
-        await expect(hits.first).to_be_visible(timeout=PATIENCE_MS)
+        await expect(hits.first).to_be_visible()
         return hits
 
     async def sign_in(self, name: str, password: str) -> None:
@@ -104,4 +105,4 @@ class Desk:
 
     async def note(self, text: str) -> None:
         """Wait until the page says so in its notes."""
-        await expect(self.at_test_id("notes")).to_contain_text(text, timeout=PATIENCE_MS)
+        await expect(self.at_test_id("notes")).to_contain_text(text)

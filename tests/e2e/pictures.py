@@ -171,7 +171,8 @@ async def _take_signed_out(browser: Browser, service: Service) -> None:
 async def _take_closed(browser: Browser, service: Service) -> None:
     async with Desk.at(browser, service.url, screen=USUAL) as desk:
         await expect(desk.at_test_id("market-NSE")).to_contain_text("CLOSED", timeout=LIVE_MS)
-        await expect(desk.chain).to_have_attribute("data-fresh", "true", timeout=LIVE_MS)
+        await expect(desk.at_test_id("feed-badge")).to_have_attribute("data-feed", "closed", timeout=LIVE_MS)
+        await expect(desk.at_test_id("coverage")).to_contain_text("202 closed", timeout=LIVE_MS)
         await _shoot(desk, "market-closed")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.async_api import expect
 
-from tests.e2e.desk import PATIENCE_MS, Desk
+from tests.e2e.desk import Desk
 from tests.service import Service
 
 DASH = "–"
@@ -148,7 +148,7 @@ async def test_charts_draw_what_is_known(desk: Desk) -> None:
     await expect(desk.at_test_id("chart-panel").locator("canvas")).to_have_count(4)
     for plot, colours in (("oi", ["--down", "--up"]), ("iv", ["--accent"]), ("session", ["--warn"])):
         node = desk.at_test_id(f"plot-{plot}")
-        await expect(node).not_to_have_class(re.compile("blank"), timeout=PATIENCE_MS)
+        await expect(node).not_to_have_class(re.compile("blank"))
         counts = await node.evaluate(COLOURED, colours)
         assert min(counts) > 0, f"{plot} shows {counts} pixels of {colours}"
     await desk.at_test_id("session-view").select_option("Total OI")
@@ -161,7 +161,7 @@ async def test_the_sessions_minutes_are_asked_for_once_and_drawn(desk: Desk, ser
     desk.page.on("request", lambda request: asked.append(request.url) if "/bars/" in request.url else None)
     await desk.at_test_id("charts").click()
     note = desk.at_test_id("session-note")
-    await expect(note).to_contain_text(service.get("/api/v2/bars/NIFTY")["day"], timeout=PATIENCE_MS)
+    await expect(note).to_contain_text(service.get("/api/v2/bars/NIFTY")["day"])
     await desk.page.wait_for_timeout(1_000)
     assert len(asked) == 1, "once, and then every quarter of a minute"
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from playwright.async_api import expect
 
-from tests.e2e.desk import PATIENCE_MS, Desk
+from tests.e2e.desk import Desk
 from tests.service import Service
 
 Try = Callable[[Desk], Awaitable[None]]
@@ -72,12 +72,12 @@ async def _next_list(desk: Desk) -> None:
 async def _along_entries(desk: Desk) -> None:
     await desk.press(".")
     entries = desk.at_test_id("watch-entry")
-    await expect(entries).to_have_count(2, timeout=PATIENCE_MS)
+    await expect(entries).to_have_count(2)
     await entries.first.locator(".entry").focus()
     await desk.press("ArrowDown")
     await expect(entries.nth(1).locator(".entry")).to_be_focused()
     await desk.press("Alt+ArrowUp")
-    await expect(entries.first).to_have_attribute("data-symbol", "WIPRO", timeout=PATIENCE_MS)
+    await expect(entries.first).to_have_attribute("data-symbol", "WIPRO")
 
 
 async def _move_and_remove(desk: Desk) -> None:
@@ -88,14 +88,14 @@ async def _move_and_remove(desk: Desk) -> None:
     await desk.press("Escape")
     await expect(entry).to_be_focused()
     await desk.press("Delete")
-    await expect(desk.entry("INFY")).to_have_count(0, timeout=PATIENCE_MS)
+    await expect(desk.entry("INFY")).to_have_count(0)
 
 
 async def _on_a_tab(desk: Desk) -> None:
     tab = desk.page.locator('[data-testid="list-tab"][data-list="keys"]')
     await tab.focus()
     await desk.press("Alt+ArrowLeft")
-    await expect(desk.at_test_id("list-tab").first).to_have_attribute("data-list", "keys", timeout=PATIENCE_MS)
+    await expect(desk.at_test_id("list-tab").first).to_have_attribute("data-list", "keys")
     for key, dialog in (("F2", "list-dialog"), ("Delete", "list-delete-dialog")):
         await expect(tab).to_be_focused()
         await desk.press(key)
@@ -178,7 +178,7 @@ async def test_every_key_of_the_help_does_what_it_says(desk: Desk, service: Serv
         service.post("/api/v2/watchlist/add", entry).raise_for_status()
     try:
         await desk.live()
-        await expect(desk.at_test_id("list-tab")).to_have_count(2, timeout=PATIENCE_MS)
+        await expect(desk.at_test_id("list-tab")).to_have_count(2)
         for try_key in dict.fromkeys(KEYS.values()):
             await try_key(desk)
         await desk.press("?")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Locator, expect
 
-from tests.e2e.desk import PATIENCE_MS, Desk
+from tests.e2e.desk import Desk
 from tests.service import Service
 
 LISTS = ("swing", "expiry day")
@@ -34,7 +34,7 @@ def tab(desk: Desk, name: str) -> Locator:
 
 async def shown(desk: Desk, *symbols: str) -> None:
     """Wait until the entries on screen are those, in that order."""
-    await expect(desk.at_test_id("watch-entry")).to_have_count(len(symbols), timeout=PATIENCE_MS)
+    await expect(desk.at_test_id("watch-entry")).to_have_count(len(symbols))
     for at, symbol in enumerate(symbols):
         await expect(desk.at_test_id("watch-entry").nth(at)).to_have_attribute("data-symbol", symbol)
 
@@ -45,22 +45,22 @@ async def test_a_list_is_made_renamed_filled_and_deleted(desk: Desk, service: Se
     await expect(desk.at_test_id("list-name")).to_be_focused()
     await desk.page.keyboard.type("intraday")
     await desk.press("Enter")
-    await expect(tab(desk, "intraday")).to_have_attribute("aria-selected", "true", timeout=PATIENCE_MS)
+    await expect(tab(desk, "intraday")).to_have_attribute("aria-selected", "true")
     await desk.search("infosys")
     await desk.press("Shift+Enter")
-    await expect(desk.entry("INFY")).to_be_visible(timeout=PATIENCE_MS)
+    await expect(desk.entry("INFY")).to_be_visible()
     (entry,) = service.get("/api/v2/watchlist/1", list="intraday")["watchlist"]
     assert entry["symbol"] == "INFY"
     await tab(desk, "intraday").focus()
     await desk.press("F2")
     await desk.at_test_id("list-name").fill("positional")
     await desk.at_test_id("list-save").click()
-    await expect(tab(desk, "positional")).to_have_attribute("aria-selected", "true", timeout=PATIENCE_MS)
+    await expect(tab(desk, "positional")).to_have_attribute("aria-selected", "true")
     await tab(desk, "positional").focus()
     await desk.press("Delete")
     await expect(desk.at_test_id("list-delete-dialog")).to_contain_text("1 entries")
     await desk.at_test_id("list-delete-yes").click()
-    await expect(tab(desk, "positional")).to_have_count(0, timeout=PATIENCE_MS)
+    await expect(tab(desk, "positional")).to_have_count(0)
     assert [one["name"] for one in service.get("/api/v2/watchlists/1")["lists"]] == ["default"]
 
 
@@ -75,7 +75,7 @@ async def test_entries_are_ordered_by_drag_and_by_key_and_stay_so(sorted_desk: D
     await shown(desk, "SBIN", "WIPRO", "INFY")
     await expect(desk.entry("WIPRO").locator(".entry")).to_be_focused()
     await desk.page.reload()
-    await expect(tab(desk, LISTS[0])).to_have_attribute("aria-selected", "true", timeout=PATIENCE_MS)
+    await expect(tab(desk, LISTS[0])).to_have_attribute("aria-selected", "true")
     await shown(desk, "SBIN", "WIPRO", "INFY")
 
 
@@ -89,7 +89,7 @@ async def test_entries_move_to_another_list_by_drag_and_by_key(sorted_desk: Desk
     await desk.press("m")
     await desk.at_test_id("move-copy").check()
     await desk.at_test_id("move-to").filter(has_text=LISTS[1]).click()
-    await expect(desk.at_test_id("move-dialog")).to_have_count(0, timeout=PATIENCE_MS)
+    await expect(desk.at_test_id("move-dialog")).to_have_count(0)
     await shown(desk, "WIPRO", "SBIN")
     await desk.press(".")
     await expect(tab(desk, LISTS[1])).to_have_attribute("aria-selected", "true")
@@ -100,12 +100,12 @@ async def test_lists_are_ordered_by_drag_and_by_key(sorted_desk: Desk, service: 
     desk = sorted_desk
     swing, expiry_day = LISTS
     tabs = desk.at_test_id("list-tab")
-    await expect(tabs).to_have_count(3, timeout=PATIENCE_MS)
+    await expect(tabs).to_have_count(3)
     await tab(desk, expiry_day).drag_to(tab(desk, "default"))
-    await expect(tabs.first).to_have_attribute("data-list", expiry_day, timeout=PATIENCE_MS)
+    await expect(tabs.first).to_have_attribute("data-list", expiry_day)
     await tab(desk, expiry_day).click()
     await desk.press("Alt+ArrowRight")
-    await expect(tabs.nth(1)).to_have_attribute("data-list", expiry_day, timeout=PATIENCE_MS)
+    await expect(tabs.nth(1)).to_have_attribute("data-list", expiry_day)
     await expect(tab(desk, expiry_day)).to_be_focused()
     names = [one["name"] for one in service.get("/api/v2/watchlists/1")["lists"]]
     assert names == ["default", expiry_day, swing]

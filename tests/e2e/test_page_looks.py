@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.e2e.desk import DESKTOP, PATIENCE_MS, PHONE, Desk
+from tests.e2e.desk import DESKTOP, PHONE, Desk
 from tests.service import ROOT, Service
 
 AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -110,7 +110,7 @@ async def _screens(desk: Desk) -> AsyncIterator[str]:
     async for name in _of_lists(desk):
         yield name
     await desk.go("#/health")
-    await expect(desk.at_test_id("subs-count")).to_contain_text(" of ", timeout=PATIENCE_MS)
+    await expect(desk.at_test_id("subs-count")).to_contain_text(" of ")
     yield "health"
     await desk.at_test_id("admin-clear").click()
     await expect(desk.at_test_id("confirm")).to_be_visible()
@@ -119,7 +119,7 @@ async def _screens(desk: Desk) -> AsyncIterator[str]:
 
 async def _of_lists(desk: Desk) -> AsyncIterator[str]:
     await desk.go("#/watch")
-    await expect(desk.entry("INFY")).to_be_visible(timeout=PATIENCE_MS)
+    await expect(desk.entry("INFY")).to_be_visible()
     yield "watchlist"
     await desk.at_test_id("list-new").click()
     await expect(desk.at_test_id("list-name")).to_be_focused()

@@ -1,9 +1,9 @@
-"""The feed cut, the service killed, the market closed, the day ended: the page never shows an old number as live."""
+"""The feed cut, the service killed, room run out, the market closed, the day ended: no old number is shown as live."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -11,17 +11,19 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.e2e.crowd import heal, inject
-from tests.e2e.desk import LIVE_MS, PATIENCE_MS, Desk
-from tests.service import Service
+from tests.e2e.crowd import fill_to_eviction, heal, inject
+from tests.e2e.desk import LIVE_MS, Desk
+from tests.service import Service, link_masters
 
 SOON_MS = 150_000
 
 
-@pytest.fixture
-def own(built_page: Path, tmp_path: Path) -> Iterator[Service]:
-    """A service of the test's own, to be broken."""
-    with Service(tmp_path / "service") as service:
+@pytest.fixture(scope="module")
+def own(built_page: Path, tmp_path_factory: pytest.TempPathFactory, masters: Path) -> Iterator[Service]:
+    """One service for the tests that break it and mend it again; the last one fills it."""
+    service = Service(tmp_path_factory.mktemp("own"))
+    link_masters(service, masters)
+    with service:
         yield service
 
 
@@ -30,7 +32,7 @@ async def test_service_killed_and_back(browser: Browser, own: Service) -> None:
         await desk.live()
         desk.tolerates_outage = True
         own.kill()
-        await expect(desk.chain).to_have_attribute("data-fresh", "false", timeout=PATIENCE_MS)
+        await expect(desk.chain).to_have_attribute("data-fresh", "false")
         await expect(desk.at_test_id("not-live")).to_be_visible()
         await expect(desk.at_test_id("feed-badge")).to_have_attribute("data-feed", "down")
         own.start()
@@ -44,7 +46,8 @@ async def test_feed_cut_and_back(browser: Browser, own: Service) -> None:
         inject(own, {"kind": "refuse", "value": 503, "seconds": 600}, {"kind": "cut"})
         badge = desk.at_test_id("feed-badge")
         await expect(badge).to_have_attribute("data-feed", "feed-down", timeout=LIVE_MS)
-        await expect(desk.at_test_id("degraded")).to_be_visible(timeout=PATIENCE_MS)
+        await expect(desk.at_test_id("degraded")).to_be_visible()
+        await desk.note("Upstream connections 1, 2, 3, 4 and 5 are down")
         await expect(desk.atm_row).to_have_attribute("data-ce-state", "GAP", timeout=LIVE_MS)
         await expect(desk.atm_row).to_have_class(_word("ce-old"))
         heal(own)
@@ -67,28 +70,51 @@ async def test_spot_that_runs_away_never_moves_the_table_under_the_pointer(brows
         await expect(desk.atm_row).to_be_in_viewport()
 
 
-async def test_closed_market_is_not_called_stale(browser: Browser, built_page: Path, tmp_path: Path) -> None:
-    sunday = {"BT_SIM_HOURS": "market", "BT_SIM_DATE": "2026-02-08"}
-    with Service(tmp_path / "service", sunday) as service:
+async def test_eviction_is_seen_by_its_owner(browser: Browser, own: Service) -> None:
+    async with Desk.at(browser, own.url) as desk:
+        await desk.live()
+        await desk.search("reliance")
+        await desk.press("Shift+Enter")
+        await expect(desk.entry("RELIANCE")).to_be_visible()
+        await desk.go("#/chain/NIFTY")
+        await desk.live()
+        fill_to_eviction(own)
+        await desk.note("was evicted to make room")
+        entry = desk.entry("RELIANCE")
+        await expect(entry).to_have_attribute("data-state", "EVICTED")
+        await expect(entry.get_by_test_id("watch-state")).to_contain_text(" to make room for ")
+        await entry.locator(".entry").click()
+        await expect(desk.page.locator(".body > .row").first).to_have_attribute(
+            "data-ce-state", re.compile("EVICTED|NOT_SUBSCRIBED"), timeout=LIVE_MS
+        )
+
+
+async def test_closed_market_is_not_called_stale(
+    browser: Browser, built_page: Path, new_service: Callable[..., Service]
+) -> None:
+    with new_service(BT_SIM_HOURS="market", BT_SIM_DATE="2026-02-08") as service:
         async with Desk.at(browser, service.url) as desk:
             await expect(desk.at_test_id("market-NSE")).to_contain_text("CLOSED", timeout=LIVE_MS)
-            await expect(desk.at_test_id("feed-badge")).not_to_contain_text("STALE")
-            await expect(desk.at_test_id("feed-badge")).not_to_contain_text("LIVE")
+            await expect(desk.at_test_id("feed-badge")).to_have_text("CONNECTED", timeout=LIVE_MS)
+            await expect(desk.atm_row).to_have_attribute("data-ce-state", "CLOSED", timeout=LIVE_MS)
+            await expect(desk.at_test_id("coverage")).to_have_text("0 of 202 live, 202 closed")
 
 
 @pytest.mark.slow
-async def test_end_of_day_is_announced_and_clears_the_list(browser: Browser, built_page: Path, tmp_path: Path) -> None:
+async def test_end_of_day_is_announced_and_clears_the_list(
+    browser: Browser, built_page: Path, new_service: Callable[..., Service]
+) -> None:
     now = datetime.now(ZoneInfo("Asia/Kolkata"))
     if now.hour == 23 and now.minute > 55:
         pytest.skip("too near midnight for an end of day today")
     soon = now + timedelta(minutes=2)
-    with Service(tmp_path / "service", {"BT_EOD_TIME": f"{soon:%H:%M}"}) as service:
+    with new_service(BT_EOD_TIME=f"{soon:%H:%M}") as service:
         async with Desk.at(browser, service.url) as desk:
             await desk.live()
-            await expect(desk.at_test_id("eod-warning")).to_be_visible(timeout=PATIENCE_MS)
+            await expect(desk.at_test_id("eod-warning")).to_be_visible()
             await desk.search("reliance")
             await desk.press("Shift+Enter")
-            await expect(desk.entry("RELIANCE")).to_be_visible(timeout=PATIENCE_MS)
+            await expect(desk.entry("RELIANCE")).to_be_visible()
             await expect(desk.entry("RELIANCE")).to_have_count(0, timeout=SOON_MS)
             assert service.status()["tier_a_count"] == 0
 

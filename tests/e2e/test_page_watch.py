@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.async_api import expect
 
-from tests.e2e.desk import PATIENCE_MS, Desk
+from tests.e2e.desk import Desk
 from tests.service import Service
 
 
@@ -14,11 +14,11 @@ async def test_search_add_live_remove(desk: Desk, service: Service) -> None:
     hits = await desk.search("reliance")
     await expect(hits.first).to_contain_text("RELIANCE")
     await desk.press("Shift+Enter")
-    await expect(desk.entry("RELIANCE")).to_be_visible(timeout=PATIENCE_MS)
+    await expect(desk.entry("RELIANCE")).to_be_visible()
     await desk.note("50 legs")
     await expect(desk.chain).to_have_attribute("data-symbol", "RELIANCE")
     await desk.live()
-    await expect(desk.atm_row).to_have_attribute("data-ce-state", "LIVE", timeout=PATIENCE_MS)
+    await expect(desk.atm_row).to_have_attribute("data-ce-state", "LIVE")
     assert service.status()["tier_a_count"] == before + 50
     await desk.entry("RELIANCE").get_by_test_id("watch-remove").click()
     await expect(desk.entry("RELIANCE")).to_have_count(0)
@@ -29,11 +29,11 @@ async def test_a_chain_nobody_subscribes_says_so_and_can_be_added(desk: Desk) ->
     await desk.live()
     await desk.go("#/chain/TCS")
     add = desk.at_test_id("add-chain")
-    await expect(add).to_be_visible(timeout=PATIENCE_MS)
+    await expect(add).to_be_visible()
     await expect(desk.page.locator(".body > .row").first).to_have_attribute("data-ce-state", "NOT_SUBSCRIBED")
     await add.click()
-    await expect(desk.entry("TCS")).to_be_visible(timeout=PATIENCE_MS)
-    await expect(desk.atm_row).to_have_attribute("data-ce-state", "LIVE", timeout=PATIENCE_MS)
+    await expect(desk.entry("TCS")).to_be_visible()
+    await expect(desk.atm_row).to_have_attribute("data-ce-state", "LIVE")
     await desk.entry("TCS").get_by_test_id("watch-remove").click()
     await expect(desk.entry("TCS")).to_have_count(0)
 
@@ -64,7 +64,7 @@ async def test_leaving_the_search_and_coming_back_at_once_keeps_the_list_open(de
     await desk.search("relianse")
     await desk.press("Escape", "/")
     await desk.page.keyboard.type("bank")
-    await expect(desk.at_test_id("search-hit").first).to_be_visible(timeout=PATIENCE_MS)
+    await expect(desk.at_test_id("search-hit").first).to_be_visible()
     await desk.page.wait_for_timeout(400)  # longer than a leave takes to close the list
     await expect(desk.at_test_id("search-hit").first).to_be_visible()
 
@@ -73,9 +73,9 @@ async def test_a_future_and_a_cash_line_can_be_watched(desk: Desk) -> None:
     await desk.live()
     await desk.search("gold fut")
     await desk.press("Shift+Enter")
-    await expect(desk.entry("GOLD")).to_be_visible(timeout=PATIENCE_MS)
+    await expect(desk.entry("GOLD")).to_be_visible()
     await desk.entry("GOLD").locator(".entry").click()
-    await expect(desk.at_test_id("detail")).to_have_attribute("data-state", "LIVE", timeout=PATIENCE_MS)
+    await expect(desk.at_test_id("detail")).to_have_attribute("data-state", "LIVE")
     await desk.at_test_id("detail-close").click()
     await desk.entry("GOLD").get_by_test_id("watch-remove").click()
     await expect(desk.entry("GOLD")).to_have_count(0)
@@ -85,7 +85,7 @@ async def test_adding_twice_is_told_and_changes_nothing(desk: Desk) -> None:
     await desk.live()
     await desk.go("#/chain/INFY")
     await desk.at_test_id("watch-chain").click()
-    await expect(desk.entry("INFY")).to_have_count(1, timeout=PATIENCE_MS)
+    await expect(desk.entry("INFY")).to_have_count(1)
     await desk.at_test_id("watch-chain").click()
     await desk.note("already")
     await expect(desk.entry("INFY")).to_have_count(1)
@@ -99,14 +99,14 @@ async def test_entries_move_by_keyboard_and_stay_where_they_were_put(desk: Desk)
         await desk.go(f"#/chain/{symbol}")
         await expect(desk.chain).to_have_attribute("data-symbol", symbol)
         await desk.at_test_id("watch-chain").click()
-        await expect(desk.entry(symbol)).to_be_visible(timeout=PATIENCE_MS)
+        await expect(desk.entry(symbol)).to_be_visible()
     entries = desk.at_test_id("watch-entry")
     await desk.entry("SBIN").locator(".entry").focus()
     await desk.press("Alt+ArrowUp")
     await expect(entries.first).to_have_attribute("data-symbol", "SBIN")
     await expect(desk.entry("SBIN").locator(".entry")).to_be_focused()
     await desk.page.reload()
-    await expect(entries.first).to_have_attribute("data-symbol", "SBIN", timeout=PATIENCE_MS)
+    await expect(entries.first).to_have_attribute("data-symbol", "SBIN")
     for symbol in ("HDFCBANK", "SBIN"):
         await desk.entry(symbol).get_by_test_id("watch-remove").click()
         await expect(desk.entry(symbol)).to_have_count(0)
@@ -114,4 +114,4 @@ async def test_entries_move_by_keyboard_and_stay_where_they_were_put(desk: Desk)
 
 async def test_an_unknown_symbol_in_the_address_is_told_in_words(desk: Desk) -> None:
     await desk.go("#/chain/NOSUCHNAME")
-    await expect(desk.at_test_id("chain-problem")).to_be_visible(timeout=PATIENCE_MS)
+    await expect(desk.at_test_id("chain-problem")).to_be_visible()
