@@ -3,7 +3,9 @@
 Both read the same packed frames from the same little server, in turns within one run, so that a noisy neighbour hurts
 both alike. ``python -m bench.page [--seconds 8] [--rounds 5]`` prints a table and writes ``bench/results/page.json``.
 ``--minutes 30`` watches the page's JavaScript heap instead, with the charts and a row's details open, and writes
-``bench/results/page_heap.json``.
+``bench/results/page_heap.json``. A minute at 25 Hz goes before it, as many frames as five minutes have otherwise: the
+engine compiles what is called often, and what the page keeps on purpose fills up. Nothing that grows with every frame,
+every minute or every request can hide in it, since the half hour that is judged has six times as many of each.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ TOKENS = tuple(f"NIFTY_26FEB2026_{strike}{side}" for strike in STRIKES for side 
 RATES_HZ = (5, 10)
 LIMIT_RATIO = 1.3
 LONG_FRAME_MS = 50.0
-WARM_UP_MS = 60_000
+HEAP_HZ = 5
+WARM_UP_HZ, WARM_UP_MS = 25, 60_000
 LIVE_CODE = 9
 START_MS = 1_770_000_000_000
 CHANGING = ("ltp", "change", "change_pct", "bid", "ask", "volume", "iv")
@@ -64,6 +67,17 @@ class Market:
             self.values[:, FIELD_INDEX[name]] = np.round(np.abs(column + (75 if name == "volume" else moved)), 2)
         some = self._random.random(len(TOKENS)) < 0.03
         self.values[some, FIELD_INDEX["oi"]] += 75
+
+    def quote(self, token: str) -> dict[str, Any]:
+        """The instrument's row as a message of its own tells it."""
+        row = self.values[TOKENS.index(token)]
+        told = {name: row[FIELD_INDEX[name]] for name in (*CHANGING, "oi", "oi_change", "ltt_ms", "delta")}
+        return {"rows": {token: {**told, "state": "LIVE", "age_ms": 50}}}
+
+    def depth(self, token: str) -> dict[str, Any]:
+        price = self.values[TOKENS.index(token), FIELD_INDEX["bid"]]
+        levels = [{"price": round(price + 0.05 * n, 2), "qty": 75 * (n + 1), "orders": n + 1} for n in range(5)]
+        return {"bids": levels, "asks": levels}
 
     def picture(self) -> Picture:
         summary = {"underlying_ltp": 25_003.15, "underlying_source": "live", "atm_strike": 25_000.0, "pcr": 1.08}
@@ -104,31 +118,69 @@ def make_app() -> FastAPI:
     @app.websocket("/api/v2/stream")
     async def stream(socket: WebSocket) -> None:
         await socket.accept(subprotocol="bt.binary.v1")
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-            await _serve(socket, app.state.hz, {"subscriptions": {}, "websocket": {"per_connection": sockets}})
+        try:
+            await Visit(socket, {"subscriptions": {}, "websocket": {"per_connection": sockets}}).serve(app)
+        except* (WebSocketDisconnect, RuntimeError):
+            pass  # the page has left
 
     app.include_router(create_pages_router())
     return app
 
 
-async def _serve(socket: WebSocket, hz: int, status: dict[str, Any]) -> None:
-    asked: set[str] = set()
-    while TOPIC not in asked:
-        asked.update(json.loads(await socket.receive_text()).get("topics", ()))
-    if "status" in asked:
-        message = {"type": "snapshot", "topic": "status", "seq": 1, "at_ms": START_MS, "data": status}
-        await socket.send_text(json.dumps(message))
-    market, sequence, labels = Market(1), Sequence(1), Labels(TOPIC, 1, 0, TOKENS)
-    at_ms = START_MS
-    while True:
-        update = sequence.advance(market.picture(), at_ms)
-        assert update is not None
-        if update.is_snapshot:
-            await socket.send_text(dictionary(labels).decode())
-        await socket.send_bytes(to_binary(labels, update))
-        market.step()
-        at_ms += int(1_000 / hz)
-        await asyncio.sleep(1 / hz)
+class Visit:
+    """One page on the stream: the chain in packed frames, its status each second, what its open details ask for."""
+
+    def __init__(self, socket: WebSocket, status: dict[str, Any]) -> None:
+        self._socket = socket
+        self._status = status
+        self._seqs: dict[str, int] = {}  # of each topic that was asked for
+        self._at_ms = START_MS
+
+    async def serve(self, app: FastAPI) -> None:
+        """Send at ``app.state.hz`` until the page leaves."""
+        while TOPIC not in self._seqs:
+            await self._read()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._read_on())
+            group.create_task(self._send(app))
+
+    async def _read(self) -> None:
+        asked = json.loads(await self._socket.receive_text())
+        for topic in asked.get("topics", [asked.get("topic")]):
+            if asked["op"] in ("subscribe", "resume"):
+                self._seqs[topic] = 0
+            else:
+                self._seqs.pop(topic, None)
+
+    async def _read_on(self) -> None:
+        while True:
+            await self._read()
+
+    async def _send(self, app: FastAPI) -> None:
+        market, sequence, labels = Market(1), Sequence(1), Labels(TOPIC, 1, 0, TOKENS)
+        while True:
+            update = sequence.advance(market.picture(), self._at_ms)
+            assert update is not None
+            if update.is_snapshot:
+                await self._socket.send_text(dictionary(labels).decode())
+            await self._socket.send_bytes(to_binary(labels, update))
+            await self._tell_the_rest(market)
+            market.step()
+            self._at_ms += int(1_000 / app.state.hz)
+            await asyncio.sleep(1 / app.state.hz)
+
+    async def _tell_the_rest(self, market: Market) -> None:
+        told: dict[str, object] = {"status": self._status} if self._at_ms % 1_000 == 0 else {}
+        for topic in self._seqs:
+            kind, _, token = topic.partition(":")
+            if token in TOKENS:
+                told[topic] = market.depth(token) if kind == "depth" else market.quote(token)
+        for topic, data in told.items():
+            if topic not in self._seqs:
+                continue
+            self._seqs[topic] += 1
+            head = {"type": "delta" if self._seqs[topic] > 1 else "snapshot", "topic": topic, "seq": self._seqs[topic]}
+            await self._socket.send_text(json.dumps({**head, "at_ms": self._at_ms, "data": data}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +225,7 @@ async def _counters(session: CDPSession) -> dict[str, float]:
 
 @contextlib.asynccontextmanager
 async def serving(app: FastAPI) -> AsyncIterator[str]:
-    # Without pings: the stream here reads nothing more once it sends, answers to them among it.
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_level="warning", ws_per_message_deflate=False, ws_ping_interval=None
-    )
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws_per_message_deflate=False)
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn tells it by this flag only
@@ -223,37 +272,64 @@ def _verdict(costs: dict[str, list[Cost]]) -> dict[str, Any]:
 
 
 async def watch_heap(minutes: float) -> dict[str, Any]:
-    """The heap after collection, each minute at 5 Hz. What the page keeps on purpose is full after the warm-up."""
+    """What the heap holds, each minute at 5 Hz, after a warm-up."""
     app = make_app()
-    app.state.hz = 5
+    app.state.hz = HEAP_HZ
     async with serving(app) as url, _chromium() as browser:
         page = await browser.new_page(viewport={"width": 1600, "height": 950})
         await page.goto(url + "/#/chain/NIFTY/26FEB2026")
         await page.get_by_test_id("charts").click()
         await page.locator(".row.atm .c-ltp.ce").click()
         await page.get_by_test_id("detail").wait_for()
+        app.state.hz = WARM_UP_HZ
         await page.wait_for_timeout(WARM_UP_MS)
-        samples = [await _heap(page)]
+        app.state.hz = HEAP_HZ
+        session = await page.context.new_cdp_session(page)
+        looks, warmed = [await _heap(session)], await _painted(page)
         for _ in range(round(minutes)):
             await page.wait_for_timeout(60_000)
-            samples.append(await _heap(page))
-        painted = int(await page.get_by_test_id("chain").get_attribute("data-seq") or 0)
+            looks.append(await _heap(session))
+            print(looks[-1], flush=True)
+        painted = await _painted(page) - warmed
+    totals = [round(look["code"] + look["data"], 3) for look in looks]
     return {
         "minutes": minutes,
         "frames": painted,
-        "first_mb": samples[0],
-        "last_mb": samples[-1],
-        "highest_mb": max(samples),
-        "growth_percent": round((samples[-1] / samples[0] - 1) * 100, 2),
-        "samples_mb": samples,
+        "first_mb": totals[0],
+        "last_mb": totals[-1],
+        "highest_mb": max(totals),
+        "growth_percent": round((totals[-1] / totals[0] - 1) * 100, 2),
+        "samples_mb": looks,
     }
 
 
-async def _heap(page: Page) -> float:
-    session = await page.context.new_cdp_session(page)
-    await session.send("HeapProfiler.collectGarbage")
-    used = (await session.send("Runtime.getHeapUsage"))["usedSize"]
-    return round(used / 2**20, 3)
+async def _painted(page: Page) -> int:
+    return int(await page.get_by_test_id("chain").get_attribute("data-seq") or 0)
+
+
+async def _heap(session: CDPSession) -> dict[str, float]:
+    """Megabytes that are reachable: the engine's code, with what it learned for it, and all other JavaScript objects.
+
+    From a heap snapshot, which collects first: the engine's own counter has what came in since its last collection.
+    """
+    chunks: list[str] = []
+
+    def take(event: dict[str, str]) -> None:
+        chunks.append(event["chunk"])
+
+    session.on("HeapProfiler.addHeapSnapshotChunk", take)
+    await session.send("HeapProfiler.takeHeapSnapshot", {"reportProgress": False})
+    session.remove_listener("HeapProfiler.addHeapSnapshotChunk", take)
+    taken = json.loads("".join(chunks))
+    meta = taken["snapshot"]["meta"]
+    nodes = np.array(taken["nodes"]).reshape(-1, len(meta["node_fields"]))
+    kinds = np.array(meta["node_types"][0])[nodes[:, meta["node_fields"].index("type")]]
+    sizes = nodes[:, meta["node_fields"].index("self_size")] / 2**20
+    is_code, is_browsers = np.isin(kinds, ("code", "object shape")), kinds == "native"
+    return {
+        "code": round(float(sizes[is_code].sum()), 3),
+        "data": round(float(sizes[~is_code & ~is_browsers].sum()), 3),
+    }
 
 
 @contextlib.asynccontextmanager
