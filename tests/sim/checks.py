@@ -217,7 +217,9 @@ async def unsettled(stage: Stage) -> list[str]:
 
 
 def _trades(stage: Stage, key: InstrumentKey) -> bool:
-    return stage.calendar.judged_from(key.segment, stage.clock.now()) is not None
+    """By the exchange's clock too: the service's may have been set."""
+    is_open = stage.exchange._in_session(key.segment, stage.server.now_s())
+    return is_open and stage.calendar.judged_from(key.segment, stage.clock.now()) is not None
 
 
 def _can_wait(stage: Stage, key: InstrumentKey) -> bool:

@@ -39,6 +39,7 @@ SAMPLE_S = 900.0
 WARM_UP_H = 1.0
 GROWTH_MAX_KB_H = 100.0  # 2.4 MB in a day
 FAULT_GAP_S = 240.0
+BUSY_EVERY_S, BUSY_S = 1800.0, 600.0  # at full pace; in between timers ring late, and people only read
 VISITOR_GAP_S = 240.0  # one new person so often, who stays for two and a half times as long
 BETWEEN_STEPS_S = 1.2  # of the exchange: nothing is on its way then
 TOLD = 12  # sites and types in the report
@@ -82,6 +83,7 @@ class Soak:
     async def run(self, hours: float) -> None:
         await self._stage.open()
         door = self._loop.create_task(self._let_in(), name="play door")
+        pace = self._loop.create_task(self._stage.pace.run(), name="play pace")
         await asyncio.sleep(BETWEEN_STEPS_S)
         first: tuple[tracemalloc.Snapshot, Counter[str]] | None = None
         while self._loop.time() < hours * 3600.0:
@@ -93,10 +95,10 @@ class Soak:
                 first = _held()
         if first is not None:
             self.grown = _growth(first, _held(), self.samples[-1].hour - WARM_UP_H)
-        door.cancel()
-        for visit in self._visits:
-            visit.cancel()
-        await asyncio.wait([door, *self._visits])
+        works = [door, pace, *self._visits]
+        for work in works:
+            work.cancel()
+        await asyncio.wait(works)
         await self._stage.close()
 
     async def _let_in(self) -> None:
@@ -192,7 +194,12 @@ def _shape(seed: int, hours: float) -> Shape:
         rate=0.02,
         step_s=2.0,
         publish_ms=1000,
+        is_lazy=True,
+        is_native=True,
         faults=tuple(plan_faults(seed, hours * 3600.0, FAULT_GAP_S, PASSING)),
+        spells=tuple(
+            (begins_s, begins_s + BUSY_S) for begins_s in np.arange(0.0, hours * 3600.0, BUSY_EVERY_S).tolist()
+        ),
     )
 
 
