@@ -141,8 +141,11 @@ class Exchange:
         if self._lines.pop(number, None) is not None:
             self._active_is_old = True
 
-    def receive(self, number: int, text: str, now_s: float) -> None:
-        """Act on one text message; what is wrong is ignored and counted."""
+    def receive(self, number: int, text: str, now_s: float, heard_s: float = 0.0) -> None:
+        """Act on one text message; what is wrong is ignored and counted.
+
+        ``heard_s`` is when it was read off the socket, on whatever clock the shell has: kept for each subscribed key.
+        """
         line = self._lines.get(number)
         if line is None or line.end is not None:
             return
@@ -158,6 +161,7 @@ class Exchange:
             case Subscribe(mode, keys):
                 if self._in_force(FaultKind.IGNORED_SUBSCRIBE, number) is None:
                     self._subscribe(line, keys, mode, now_s)
+                    self._note_heard(line, keys, heard_s)
             case Unsubscribe(mode, keys):
                 if self._in_force(FaultKind.GHOST, number) is None:
                     self._unsubscribe(line, keys, mode)
@@ -182,6 +186,12 @@ class Exchange:
         self.market.hurry(wanted, now_s)
         self.market.settle(wanted[~self._open_segments(now_s)[self.market.segment[wanted]]])
         self._active_is_old = True
+
+    def _note_heard(self, line: Line, keys: Sequence[InstrumentKey], heard_s: float) -> None:
+        for key in keys:
+            slot = self.market.slot(key)
+            if slot is not None:
+                line.heard_s[slot] = heard_s
 
     def _unsubscribe(self, line: Line, keys: Sequence[InstrumentKey], mode: Mode) -> None:
         for key in keys:
@@ -447,10 +457,12 @@ class Exchange:
         return tuple(self.market.keys)
 
     def key_stats(self, key: InstrumentKey) -> dict[str, object]:
-        """What was sent for one key: all packets since the start, the last data packet, and on which connections."""
+        """What was sent for one key: all packets since the start, the last data packet, and on which connections;
+        and when it was asked for there.
+        """
         slot = self.market.slot(key)
         if slot is None:
-            return {"packets": 0, "last": None, "oi": None, "connections": {}}
+            return {"packets": 0, "last": None, "oi": None, "connections": {}, "heard_s": {}}
         last = self._last[slot].tobytes()[: int(self._last_bytes[slot])]
         carried = [line for line in self._lines.values() if slot < line.modes.size and line.modes[slot]]
         return {
@@ -458,4 +470,5 @@ class Exchange:
             "last": last.hex() or None,
             "oi": int(self.market.rows["oi"][slot]),
             "connections": {line.number: int(line.sent[slot]) for line in carried},
+            "heard_s": {line.number: float(line.heard_s[slot]) for line in carried},
         }

@@ -52,6 +52,7 @@ class Line:
     owed: Bools = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     oi_told: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     sent: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    heard_s: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))  # when it was last asked for
     owed_close: set[int] = field(default_factory=set)  # index slots that get a previous-close packet
     unknown: set[InstrumentKey] = field(default_factory=set)  # asked for, listed nowhere: silence
     instruments: int = 0  # unknown ones count: the exchange holds them too
@@ -72,6 +73,7 @@ class Line:
             self.owed = np.concatenate([self.owed, np.zeros(extra, dtype=np.bool_)])
             self.oi_told = np.concatenate([self.oi_told, np.full(extra, -1, dtype=np.int64)])
             self.sent = np.concatenate([self.sent, np.zeros(extra, dtype=np.int64)])
+            self.heard_s = np.concatenate([self.heard_s, np.zeros(extra)])
 
     def room_for(self, slots: list[int], unknown: list[InstrumentKey], limit: int) -> bool:
         fresh = sum(1 for slot in set(slots) if not self.modes[slot]) + len(set(unknown) - self.unknown)

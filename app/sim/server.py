@@ -134,7 +134,7 @@ class FeedSocket(asyncio.Protocol):
             self._text += frame.data
             if frame.fin and self.number is not None:
                 text = self._text.decode("utf-8", "replace")
-                self._exchange.receive(self.number, text, self._server.now_s())
+                self._exchange.receive(self.number, text, self._server.now_s(), self._server.loop.time())
             if frame.fin:
                 self._text.clear()
         elif frame.opcode is Opcode.CLOSE:

@@ -166,8 +166,10 @@ async def test_a_reader_that_stops_is_owed_the_newest_only() -> None:
 async def test_the_control_port_counts_and_injects(server: SimulatorServer) -> None:
     unknown = InstrumentKey(Segment.NSE_EQ, 999_999)
     async with client(server) as socket, httpx.AsyncClient(base_url=server.control_url, trust_env=False) as control:
+        before_s = asyncio.get_running_loop().time()
         await socket.send(encode_subscribe([RELIANCE, unknown], Mode.FULL))
         received = await frames(socket, 3)
+        after_s = asyncio.get_running_loop().time()
         mute = {"kind": "mute", "seconds": 3600}
         assert (await control.post("/faults", json=[mute])).json() == {"injected": 1}
         with contextlib.suppress(TimeoutError):
@@ -177,6 +179,9 @@ async def test_the_control_port_counts_and_injects(server: SimulatorServer) -> N
         assert stats["faults"] == ["mute"]
         assert stats["connections"][0]["instruments"] == 2
         assert stats["keys"][str(unknown)]["packets"] == 0
+        assert stats["keys"][str(unknown)]["heard_s"] == {}
+        (heard_s,) = stats["keys"][str(RELIANCE)]["heard_s"].values()
+        assert before_s < heard_s < after_s
         packets = [packet for frame in received for packet in decode(frame)]
         assert stats["keys"][str(RELIANCE)]["packets"] == len(packets) == stats["totals"]["packets"]
         assert decode(bytes.fromhex(stats["keys"][str(RELIANCE)]["last"])) == packets[-1:]
