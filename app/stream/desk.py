@@ -113,20 +113,19 @@ class Desk:
         return held
 
     def follow(self) -> Iterator[None]:
-        """Where a subscribed window or the master has changed, see to every chain, one in a step."""
+        """Where a subscribed window or the master has changed, look over every chain, one in a step."""
         if self._revision == self._chains.revision:
             return
         self._revision = self._chains.revision
-        for held in list(self._open.values()):
-            self.look_over([held])
-            yield
+        yield from self.look_over(list(self._open.values()))
 
-    def look_over(self, chains: Iterable[OpenChain]) -> None:
+    def look_over(self, chains: Iterable[OpenChain]) -> Iterator[None]:
         """Whether they still show the right legs: a window that nobody subscribed moves with the spot."""
         for held in chains:
             if held.uses:  # it may have been let go between two steps
                 self._follow(held.legs.chain, held)
                 held.is_due = True
+            yield
 
     def refresh(self, chains: Iterable[OpenChain]) -> Iterator[None]:
         """Work out those whose rows were made anew, in small steps."""

@@ -244,16 +244,20 @@ class Publisher:
 
     def _bring_up(self, together: list[OpenTopic]) -> Iterator[None]:
         """Make the rows and work out the chains of topics; packets that came since the round began count too."""
-        together = [held for held in together if self._is_open(held)]
         for held in together:
             if self._is_due(held.topic.name, LOOKS_A_SECOND):
-                self._desk.look_over(held.source.chains)
-                held.source.reload()
-                self._face.look_over(held.source.rows)
+                yield from self._look_over(held)
+        together = [held for held in together if self._is_open(held)]
         self._face.note(self._prices.take_dirty())
         if together:
             yield from self._face.refresh(np.concatenate([held.source.rows for held in together]))
         yield from self._desk.refresh([chain for held in together for chain in held.source.chains])
+
+    def _look_over(self, held: OpenTopic) -> Iterator[None]:
+        yield from self._desk.look_over(list(held.source.chains))
+        if self._is_open(held):
+            held.source.reload()
+            self._face.look_over(held.source.rows)
 
     def _step_due(self, held: OpenTopic) -> None:
         for rate in list(held.classes.values()) if self._is_open(held) else ():
