@@ -81,6 +81,7 @@ class Face:
             assert instrument is not None
             if self._slots[row] >= 0:
                 self._row_at[self._slots[row]] = -1
+                self._slots[row] = -1  # else whoever takes the row next would cut off who has the slot by then
             del self._row_of[instrument.key]
             self._instruments[row] = None
             self._free.append(row)

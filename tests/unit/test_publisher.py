@@ -401,3 +401,20 @@ async def test_a_list_with_legs_of_one_chain_lets_go_of_it(world: World) -> None
     world.clock.at_ms += 30_000
     world.hub.beat()
     assert (world.publisher.open_topics, len(world.face)) == (0, 0)
+
+
+async def test_whoever_comes_back_sees_every_packet_again(world: World) -> None:
+    quoted(world)
+    names = ("quotes:RELIANCE_EQ", "quotes:NIFTY_IDX")
+    for times in (1, 2):  # rows that were let go are taken by others
+        reader = world.join()
+        for name in names:
+            reader.watch(name)
+        reader.read()
+        world.tick(RELIANCE, 2650.0 + times, volume=20)
+        world.tick(NIFTY, 25_030.0 + times)
+        world.round()
+        assert {message["topic"] for message in reader.read()} == set(names)
+        world.hub.leave(reader.client)
+        world.clock.at_ms += 30_000
+        world.hub.beat()
