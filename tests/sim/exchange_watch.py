@@ -65,11 +65,11 @@ class WatchedExchange(Exchange):
         self.messages += 1
         self.ghosts.pop(number, None)
 
-    def receive(self, number: int, text: str, now_s: float) -> None:
+    def receive(self, number: int, text: str, now_s: float, heard_s: float = 0.0) -> None:
         line = self._lines.get(number)
         if line is not None and line.end is None:
             self._note(number, text)
-        super().receive(number, text, now_s)
+        super().receive(number, text, now_s, heard_s)
 
     def _note(self, number: int, text: str) -> None:
         try:
