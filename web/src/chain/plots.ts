@@ -154,7 +154,14 @@ export function optionsOf(picture: Picture, width: number): uPlot.Options {
     scales: { x: { time: picture.isTime }, y: { range }, right: { range } },
     cursor: { y: false, points: { size: 6 } },
     axes: [
-      { ...axis, size: 26, space: 64, values: (_plot, ticks) => ticks.map(across) },
+      {
+        ...axis,
+        size: 26,
+        space: 64,
+        // in the first minutes of a session the library offers a tick beyond the plot
+        filter: (plot, ticks) => ticks.map((tick) => (tick > (plot.scales.x!.max ?? Infinity) ? null : tick)),
+        values: (_plot, ticks) => ticks.map((tick) => (tick === null ? '' : across(tick))),
+      },
       ...sides.map((right): uPlot.Axis => {
         const text = picture.lines.find((line) => (line.right ?? false) === right)!.text;
         const bare = (value: number) => text(value).replace(/\.00(?=$| )/, '');
