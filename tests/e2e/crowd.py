@@ -7,6 +7,7 @@ import sys
 
 import httpx
 
+from app.market.live_prices import KNOWN_AFTER
 from tests.service import Service
 
 PASSWORD = "correct horse battery staple"
@@ -55,3 +56,21 @@ def inject(service: Service, *faults: dict[str, object]) -> None:
 
 def heal(service: Service) -> None:
     httpx.delete(f"{service.simulator['control_url']}/faults").raise_for_status()
+
+
+def silence_line_of_atm(service: Service, symbol: str) -> str:
+    """Stop the connection that carries the call at the money, once its usual pace is known; returns its token."""
+    first = service.get(f"/api/v2/instruments/{symbol}/expiries")["expiries"][0]
+    atm = service.get(f"/api/v2/option-chain/{symbol}", expiry=first)["atm_strike"]
+    token = f"{symbol}_{first}_{atm:.0f}CE"
+    details = service.get(f"/api/v2/subscriptions/{token}")["details"]
+    key = f"{details['segment']}:{details['security_id']}"
+    lines = service.wait_for("its usual pace", 60, lambda: _lines_that_know(service, key))
+    inject(service, {"kind": "mute", "segment": details["segment"], "connection": lines[0], "seconds": 600})
+    return token
+
+
+def _lines_that_know(service: Service, key: str) -> list[int]:
+    """The exchange's numbers of the connections that carried enough of that key to tell how often it comes."""
+    told = httpx.get(f"{service.simulator['control_url']}/stats", params={"keys": key}).json()["keys"][key]
+    return [int(number) for number, packets in told["connections"].items() if packets >= KNOWN_AFTER]

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.e2e.crowd import fill_to_eviction, heal, inject
+from tests.e2e.crowd import fill_to_eviction, heal, inject, silence_line_of_atm
 from tests.e2e.desk import LIVE_MS, Desk
 from tests.service import Service, link_masters
 
@@ -21,7 +21,7 @@ SOON_MS = 150_000
 @pytest.fixture(scope="module")
 def own(built_page: Path, tmp_path_factory: pytest.TempPathFactory, masters: Path) -> Iterator[Service]:
     """One service for the tests that break it and mend it again; the last one fills it."""
-    service = Service(tmp_path_factory.mktemp("own"))
+    service = Service(tmp_path_factory.mktemp("own"), {"BT_RETURN_AFTER_S": "1", "BT_WATCHDOG_S": "300"})
     link_masters(service, masters)
     with service:
         yield service
@@ -55,6 +55,18 @@ async def test_feed_cut_and_back(browser: Browser, own: Service) -> None:
         await expect(badge).to_have_attribute("data-feed", "live", timeout=LIVE_MS)
 
 
+async def test_a_price_that_stays_away_is_dimmed_and_tells_its_age(browser: Browser, own: Service) -> None:
+    async with Desk.at(browser, own.url) as desk:
+        await desk.live()
+        token = silence_line_of_atm(own, "NIFTY")
+        row = desk.page.locator(f'.row[data-strike="{token[-7:-2]}"]')
+        await expect(row).to_have_attribute("data-ce-state", "STALE", timeout=2 * LIVE_MS)
+        await expect(row).to_have_class(_word("ce-old"))
+        await expect(row.locator("[data-note]")).to_have_attribute("data-note", re.compile(r"^[3-9]\d s$"))
+        heal(own)
+        await expect(row).to_have_attribute("data-ce-state", "LIVE", timeout=LIVE_MS)
+
+
 async def test_spot_that_runs_away_never_moves_the_table_under_the_pointer(browser: Browser, own: Service) -> None:
     async with Desk.at(browser, own.url) as desk:
         await desk.live()
@@ -70,7 +82,7 @@ async def test_spot_that_runs_away_never_moves_the_table_under_the_pointer(brows
         await expect(desk.atm_row).to_be_in_viewport()
 
 
-async def test_eviction_is_seen_by_its_owner(browser: Browser, own: Service) -> None:
+async def test_eviction_and_return_are_seen_by_their_owner(browser: Browser, own: Service) -> None:
     async with Desk.at(browser, own.url) as desk:
         await desk.live()
         await desk.search("reliance")
@@ -87,6 +99,11 @@ async def test_eviction_is_seen_by_its_owner(browser: Browser, own: Service) -> 
         await expect(desk.page.locator(".body > .row").first).to_have_attribute(
             "data-ce-state", re.compile("EVICTED|NOT_SUBSCRIBED"), timeout=LIVE_MS
         )
+        own.post("/api/v2/admin/clear-watchlists", {"user_id": 2}).raise_for_status()
+        await desk.note(" is back")
+        await expect(entry).to_have_attribute("data-state", "ACTIVE")
+        await expect(entry.get_by_test_id("watch-state")).to_contain_text("BACK since ")
+        await desk.live()
 
 
 async def test_closed_market_is_not_called_stale(
