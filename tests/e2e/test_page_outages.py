@@ -63,6 +63,8 @@ async def test_a_price_that_stays_away_is_dimmed_and_tells_its_age(browser: Brow
         await expect(row).to_have_attribute("data-ce-state", "STALE", timeout=2 * LIVE_MS)
         await expect(row).to_have_class(_word("ce-old"))
         await expect(row.locator("[data-note]")).to_have_attribute("data-note", re.compile(r"^[3-9]\d s$"))
+        for made_of_it in ("summary-straddle", "summary-atm-iv"):
+            await expect(desk.at_test_id(made_of_it).locator("xpath=..")).to_contain_text("old")
         heal(own)
         await expect(row).to_have_attribute("data-ce-state", "LIVE", timeout=LIVE_MS)
 

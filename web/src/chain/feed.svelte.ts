@@ -1,5 +1,6 @@
 import { EMPTY_LADDER, ladderOf, type Ladder } from '../lib/model/ladder';
 import { RowStore } from '../lib/model/rowstore';
+import { isOld } from '../lib/model/states';
 import { live } from '../lib/state/live.svelte';
 import { mergeDoc } from '../lib/wire/merge';
 import type { Coverage, ErrorMessage, RowsData, Summary } from '../lib/wire/messages';
@@ -16,6 +17,8 @@ export class ChainFeed {
   lotSize = $state(0);
   tick = $state(0);
   fresh = $state(false);
+  /** A leg at the money is old, and with it what is made of both. */
+  atmOld = $state(false);
   loaded = $state(false);
   refused = $state.raw<ErrorMessage | null>(null);
   /** Legs with nobody behind them: the page then offers to add the chain. */
@@ -72,11 +75,17 @@ export class ChainFeed {
       this.ladder = ladderOf(this.store);
     }
     if (whole || data.coverage) this.unsubscribed = this.unowned();
+    this.atmOld = this.isAtmOld();
     this.fresh = true;
     this.loaded = true;
     this.refused = null;
     this.applied++;
     this.paint(whole);
+  }
+
+  private isAtmOld(): boolean {
+    const at = this.ladder.strikes.indexOf(this.summary?.atm_strike ?? NaN);
+    return at >= 0 && [this.ladder.ce[at]!, this.ladder.pe[at]!].some((slot) => isOld(this.store.stateOf(slot)));
   }
 
   /** Lot and tick of the first leg stand for the chain. */
