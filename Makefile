@@ -18,7 +18,7 @@ run: $(VENV)/.runtime app/web/index.html
 test: $(VENV)/.dev app/web/index.html setup-tests
 	@$(MAKE) --no-print-directory lint
 	@$(PY) -m tests.machine vitest
-	@$(PY) -m pytest tests
+	@$(PY) -m pytest tests --numprocesses 2
 
 check: lint
 	@$(PY) -m pytest tests/arch tests/unit -m "not slow"

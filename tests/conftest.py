@@ -10,12 +10,19 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fastapi.dependencies import models as fastapi_models
+from xdist.remote import Producer
 
 from tests.service import Service, link_masters
+from tests.workers import OneDeskAtATime
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 THREADS_THAT_STAY = ("asyncio_", "pytest_timeout", "Dummy", "ThreadPoolExecutor")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneDeskAtATime:
+    return OneDeskAtATime(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -72,8 +79,14 @@ def no_socket_survives() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def boards_go() -> Iterator[None]:
-    """A board is 8 MB in few objects, and a cycle holds it: the collector would see no reason to look."""
+    """A board is 8 MB in few objects, and a cycle holds it: the collector would see no reason to look.
+
+    The web framework remembers what it found out about every handler, and with a handler its whole application.
+    """
     yield
+    for cached in vars(fastapi_models).values():
+        if hasattr(cached, "cache_clear"):
+            cached.cache_clear()
     gc.collect()
 
 
