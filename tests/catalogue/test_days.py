@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from datetime import datetime, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -16,7 +18,8 @@ from tests.service import Service
 
 NewService = Callable[..., Service]
 SMALL = ("-m", "tests.durability.small_service")
-SATURDAY, HOLIDAY, TRADING_DAY = "2026-01-24", "2026-01-26", "2026-01-28"
+SATURDAY, HOLIDAY, DAY_BEFORE, TRADING_DAY = "2026-01-24", "2026-01-26", "2026-01-27", "2026-01-28"
+END_OF_DAY = time(15, 30)
 BEFORE_MUHURAT, MUHURAT_ENDS = "2026-11-07", "2026-11-08T19:00"
 EVENING_ONLY, DAY_AFTER = "2026-03-03", "2026-03-04"
 IST_IN_S = 19_800
@@ -43,6 +46,7 @@ def test_19_end_of_day_while_the_host_was_off(own: Service, times: Times) -> Non
     assert len(on(own, HOLIDAY).listed()) == 1
     own.kill()
     times.injected()
+    is_evening = datetime.now(ZoneInfo("Asia/Kolkata")).time() >= END_OF_DAY  # the clock keeps the time of day
     late = on(own, TRADING_DAY)
     times.noticed()
     assert late.listed() == []
@@ -50,7 +54,7 @@ def test_19_end_of_day_while_the_host_was_off(own: Service, times: Times) -> Non
     times.recovered()
     told = [line["reason"] for line in own.get("/api/v2/subscriptions/log", action="EOD_CLEANUP")["log"]]
     assert [line for line in told if " entries cleared" in line and ": 0 entries" not in line] == [
-        "EOD:ALL:2026-01-27: 1 entries cleared, 0 kept, 50 instruments released"
+        f"EOD:ALL:{TRADING_DAY if is_evening else DAY_BEFORE}: 1 entries cleared, 0 kept, 50 instruments released"
     ]
     own.stop()
 

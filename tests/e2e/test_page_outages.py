@@ -21,7 +21,7 @@ SOON_MS = 150_000
 @pytest.fixture(scope="module")
 def own(built_page: Path, tmp_path_factory: pytest.TempPathFactory, masters: Path) -> Iterator[Service]:
     """One service for the tests that break it and mend it again; the last one fills it."""
-    service = Service(tmp_path_factory.mktemp("own"), {"BT_RETURN_AFTER_S": "1", "BT_WATCHDOG_S": "300"})
+    service = Service(tmp_path_factory.mktemp("own"), {"BT_RETURN_AFTER_S": "1"})
     link_masters(service, masters)
     with service:
         yield service
@@ -55,17 +55,24 @@ async def test_feed_cut_and_back(browser: Browser, own: Service) -> None:
         await expect(badge).to_have_attribute("data-feed", "live", timeout=LIVE_MS)
 
 
-async def test_a_price_that_stays_away_is_dimmed_and_tells_its_age(browser: Browser, own: Service) -> None:
-    async with Desk.at(browser, own.url) as desk:
+async def test_a_price_that_stays_away_is_dimmed_and_tells_its_age(
+    browser: Browser, built_page: Path, new_service: Callable[..., Service]
+) -> None:
+    with new_service(BT_WATCHDOG_S="300") as service:  # which would replace the connection before
+        await _watch_a_price_stay_away(browser, service)
+
+
+async def _watch_a_price_stay_away(browser: Browser, service: Service) -> None:
+    async with Desk.at(browser, service.url) as desk:
         await desk.live()
-        token = silence_line_of_atm(own, "NIFTY")
+        token = silence_line_of_atm(service, "NIFTY")
         row = desk.page.locator(f'.row[data-strike="{token[-7:-2]}"]')
         await expect(row).to_have_attribute("data-ce-state", "STALE", timeout=2 * LIVE_MS)
         await expect(row).to_have_class(_word("ce-old"))
         await expect(row.locator("[data-note]")).to_have_attribute("data-note", re.compile(r"^[3-9]\d s$"))
         for made_of_it in ("summary-straddle", "summary-atm-iv"):
             await expect(desk.at_test_id(made_of_it).locator("xpath=..")).to_contain_text("old")
-        heal(own)
+        heal(service)
         await expect(row).to_have_attribute("data-ce-state", "LIVE", timeout=LIVE_MS)
 
 
