@@ -52,7 +52,7 @@ class Safety:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._twice_since: dict[InstrumentKey, float] = {}
+        self._twice_since: dict[tuple[InstrumentKey, tuple[int, ...]], float] = {}
         self._asked: object = None
         self._owners_seen: object = None
         self._population: Population | None = None
@@ -87,12 +87,16 @@ class Safety:
         if self._asked == exchange.messages and not self._twice_since:
             return
         self._asked = exchange.messages
-        counts = Counter(key for asked in exchange.asked.values() for key in asked)
-        twice = {key for key, count in counts.items() if count > 1}
-        self._twice_since = {key: self._twice_since.get(key, now) for key in sorted(twice, key=str)}
-        for key, since in self._twice_since.items():
+        carriers: dict[InstrumentKey, list[int]] = {}
+        for number, asked in exchange.asked.items():
+            for key in asked:
+                carriers.setdefault(key, []).append(number)
+        # by who carries it: two moves in a row are two
+        twice = {(key, tuple(numbers)) for key, numbers in carriers.items() if len(numbers) > 1}
+        self._twice_since = {each: self._twice_since.get(each, now) for each in sorted(twice, key=str)}
+        for (key, numbers), since in self._twice_since.items():
             if now - since > self._twice_max_s():
-                yield f"{key} on {counts[key]} connections for {now - since:.0f} s"
+                yield f"{key} on {len(numbers)} connections for {now - since:.0f} s"
 
     def _twice_max_s(self) -> float:
         if self._stage.pace.is_uneven:

@@ -17,6 +17,7 @@ from tests.sim.stage import Stage
 from tests.stream_world import Mirror
 
 Note = Callable[..., None]
+KILLED = "the service was killed"  # so nobody was answered
 
 STRANGER_GAP_S, STRANGER_PATIENCE_S = 45.0, 8.0
 FOREIGN = (  # host, address, origin
@@ -55,7 +56,7 @@ class User:
             (4, self._take_token),
             (4, self._drop_token),
             (2, self._clear),
-            (1, self._leave),
+            (1, self.leave_for_good),
             (3, self._rebalance),
             (1, self._unsubscribe_all),
             (1, self._end_of_day),
@@ -73,16 +74,19 @@ class User:
             except asyncio.CancelledError:
                 if _is_leaving():
                     raise
-                told = "the service was killed"
+                told = KILLED
             except TerminalError as refused:
                 told = refused.code
             except Exception as error:
                 self._complain(f"{act.__name__} of user {self._number} failed: {error!r}")
                 continue
             self._stage.acts += 1
-            for wrong in self._judge():
-                self._complain(f"{act.__name__} of user {self._number} was {wrong}")
+            if told != KILLED:
+                for wrong in self._judge():
+                    self._complain(f"{act.__name__} of user {self._number} was {wrong}")
             self._note("act", self._number, act.__name__, told)
+            if act == self.leave_for_good:
+                await asyncio.sleep(self._rng.uniform(20.0, 90.0))
 
     async def _add(self) -> object:
         lists, rng = self._stage.runtime.watchlists, self._rng
@@ -132,11 +136,6 @@ class User:
             assert each.expiry is not None
             await lists.release_chain(self._number, each.symbol, each.expiry)
         return await lists.clear(self._number)
-
-    async def _leave(self) -> object:
-        cleared = await self.leave_for_good()
-        await asyncio.sleep(self._rng.uniform(20.0, 90.0))
-        return cleared
 
     async def _rebalance(self) -> object:
         return len(self._stage.runtime.ws_manager.rebalance())
