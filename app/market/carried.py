@@ -386,10 +386,19 @@ class CarriedBook:
 
     def _finish(self, move: Move, slot: int) -> None:
         del self.moves[move.key]
-        self._buffers.socket_of[slot] = move.target
         self._buffers.moving_to[slot] = NO_SOCKET
-        self._mark_sent_at(slot, move.sent_ms)
+        self._arrive(move, slot)
         self._drop_from(self.lines[move.source], move.key)
+
+    def _arrive(self, move: Move, slot: int) -> None:
+        """From here on the key is its new connection's.
+
+        Without a packet from there, what the old one sent meanwhile must not pass for it: Dhan may have ignored the
+        subscribe, and only what has not been heard since it was sent is asked for again.
+        """
+        is_proved = self._buffers.socket_of[slot] == move.target
+        self._buffers.socket_of[slot] = move.target
+        self._mark_sent_at(slot, move.sent_ms if is_proved else self._now_ms() + 1)
 
     def _cut_short(self, move: Move, lost_index: int) -> None:
         """One end of a move is gone: the key stays on, or goes over to, the other end."""
@@ -399,8 +408,7 @@ class CarriedBook:
         if lost_index == move.target:
             self._go_back(move)
         elif move.sent_ms:
-            self._buffers.socket_of[slot] = move.target
-            self._mark_sent_at(slot, move.sent_ms)
+            self._arrive(move, slot)
         else:
             self.sent_ms[slot] = 0
             self.slot_lost_ms[slot] = self.lost_ms[lost_index]

@@ -58,6 +58,27 @@ class TestUnheard:
 
         virtually(body)
 
+    def test_a_move_into_an_ignored_subscribe_is_not_taken_for_heard(self) -> None:
+        """Until the move ends the old connection sends: that says nothing of the new one."""
+
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.carry(range(1, 31))
+                await rig.ticks(10)
+                for number in range(1, 25, 3):
+                    rig.wire.uncarry(share(number).key)
+                await rig.ticks(1)
+                rig.venue.ignored = set(range(1, 31))
+                moved = len(rig.wire.rebalance())
+                await rig.ticks(8)
+                assert rig.wire.is_settled
+                assert len(rig.on_wire) == 22 - moved < 22
+                rig.venue.ignored = set()
+                await rig.ticks(60)
+                assert len(rig.on_wire) == 22
+
+        virtually(body)
+
     def test_never_more_than_a_message_at_a_time(self) -> None:
         async def body(loop: SimLoop) -> None:
             async with running(loop) as rig:
