@@ -188,3 +188,20 @@ async def test_every_key_of_the_help_does_what_it_says(desk: Desk, service: Serv
         assert set(named) == set(KEYS), "the help and this test name the same keys"
     finally:
         service.post("/api/v2/watchlists/delete", {"user_id": 1, "list": "keys"})
+
+
+CLOSE_AND_OPEN = """() => {
+  document.querySelector('[data-testid="help"] button.close').click();
+  return new Promise((done) => queueMicrotask(() => {
+    document.body.dispatchEvent(new KeyboardEvent('keydown', { key: '?', bubbles: true }));
+    setTimeout(done, 200);
+  }));
+}"""
+
+
+async def test_a_dialog_opened_right_after_another_was_closed_stays(desk: Desk) -> None:
+    """The close event of the first comes when the second is open already."""
+    await desk.press("?")
+    await expect(desk.at_test_id("help")).to_be_visible()
+    await desk.page.evaluate(CLOSE_AND_OPEN)
+    assert await desk.at_test_id("help").is_visible()
