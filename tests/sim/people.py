@@ -17,7 +17,7 @@ from tests.sim.stage import Stage
 from tests.stream_world import Mirror
 
 Note = Callable[..., None]
-KILLED = "the service was killed"  # so nobody was answered
+KILLED = "the service was killed"  # so nobody was answered; nor was who had gone away in that instant
 
 STRANGER_GAP_S, STRANGER_PATIENCE_S = 45.0, 8.0
 FOREIGN = (  # host, address, origin
@@ -81,7 +81,7 @@ class User:
                 self._complain(f"{act.__name__} of user {self._number} failed: {error!r}")
                 continue
             self._stage.acts += 1
-            if told != KILLED:
+            if told != KILLED and self._stage.is_up.is_set():
                 for wrong in self._judge():
                     self._complain(f"{act.__name__} of user {self._number} was {wrong}")
             self._note("act", self._number, act.__name__, told)
