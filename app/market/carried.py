@@ -274,7 +274,9 @@ class CarriedBook:
         are_open = {index for index in self.open_to if self.lines[index].is_open}
         for shift in level(self.loads(), are_open or self.open_to):
             source, target = self.lines[shift.source], self.lines[shift.target]
-            free = [key for key in reversed(source.homes) if key not in self.moves and key not in self._held]
+            # What the target has yet to let go of, from a move a moment ago, would be asked for there and then dropped.
+            bound = (self.moves, self._held, target.carried)
+            free = [key for key in reversed(source.homes) if not any(key in each for each in bound)]
             started += [self._start_move(key, source, target) for key in free[: shift.number]]
         return started
 

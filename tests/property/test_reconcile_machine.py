@@ -114,6 +114,19 @@ class WireMachine(RuleBasedStateMachine):
     def rebalance(self) -> None:
         self.book.rebalance()
 
+    @rule(index=LINES)
+    def one_connection_keeps_its_keys_and_shares_them(self, index: int) -> None:
+        """Twice in a row, keys may be sent back to where they came from a moment ago."""
+        for key in [key for line in self.book.lines if line.index != index for key in line.homes]:
+            self.wished.discard(key)
+            self.book.uncarry(key)
+        self.book.rebalance()
+        self.message_is_out(index)  # none takes as long as a move
+        for other in range(1, LIMITS.connections):
+            self.a_quiet_moment((index + other) % LIMITS.connections)
+        self.clock.advance(MOVE_TIMEOUT_MS / 1000)
+        self.book.settle()
+
     @rule(number=NUMBERS, passed=st.sampled_from([0, 0, MOVE_TIMEOUT_MS]))
     def packet_on_the_new_socket(self, number: int, passed: int) -> None:
         key = ALL[number].key

@@ -365,6 +365,30 @@ class TestRebalance:
 
         virtually(body)
 
+    def test_keys_sent_back_before_their_old_connection_let_go_stay_subscribed(self) -> None:
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                rig.carry(range(1, 31))
+                await rig.ticks(2)
+                for number in range(1, 31):
+                    if number % 3:
+                        rig.wire.uncarry(share(number).key)
+                await rig.ticks(2)
+                away = {move.key for move in rig.wire.rebalance()}
+                assert len(away) == 6
+                await asyncio.sleep(0.1)
+                rig.tick()
+                rig.wire.reconcile()  # the old connection has not been told yet
+                for key in [*rig.on_wire]:
+                    if key not in away:
+                        rig.wire.uncarry(key)
+                rig.wire.rebalance()
+                await rig.ticks(8)
+                assert rig.wire.is_settled
+                assert sorted(rig.on_wire) == sorted(away)
+
+        virtually(body)
+
     def test_silent_instruments_move_after_a_while(self) -> None:
         async def body(loop: SimLoop) -> None:
             async with running(loop) as rig:
