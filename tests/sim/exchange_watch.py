@@ -29,6 +29,7 @@ class WatchedExchange(Exchange):
         self._time_s = time_s
         self.limited_at_s = -1e9
         self.limited_until_s = 0.0
+        self.unheard_until_s = 0.0  # who asked before then does not live to hear the answer
         self.wrong: list[str] = []
         self.messages = 0  # and connections that came and went
         self.asked: dict[int, set[InstrumentKey]] = {}  # by messages, whether they had an effect or not
@@ -45,7 +46,7 @@ class WatchedExchange(Exchange):
         if self.limited_at_s + ALSO_COUNTS_S < now_s < self.limited_until_s:
             self.wrong.append(f"a handshake {now_s - self.limited_at_s:.1f} s after the rate limit")
         answer = super().admit(target)
-        if answer.status == TOO_MANY_REQUESTS and now_s >= self.limited_until_s:
+        if answer.status == TOO_MANY_REQUESTS and now_s >= max(self.limited_until_s, self.unheard_until_s):
             self.limited_at_s, self.limited_until_s = now_s, now_s + RATE_LIMIT_S
         return answer
 

@@ -67,6 +67,7 @@ LOOK_S = 1.0
 AUCTION_SINCE = date(2026, 8, 3)
 EARLY_AFTER_S = 150.0
 HEARD_S = 0.1  # an answer of the exchange has arrived by then
+ASKED_S = 0.04  # a handshake has arrived by then, and none of the next life has
 OPERATOR_S = 45.0  # how long a person takes to bring a new token
 
 
@@ -424,6 +425,7 @@ class Stage:
         self.is_up.clear()
         if self.loop.time() - self.exchange.limited_at_s < HEARD_S or self._was_set:
             self.exchange.limited_until_s = 0.0  # it cannot have kept what it had not heard, nor with another clock
+        self.exchange.unheard_until_s = self.loop.time() + ASKED_S
         for link in list(self.loop.links):
             if not isinstance(link.get_protocol(), FeedSocket):
                 link.abort()
