@@ -172,6 +172,9 @@ class WireMachine(RuleBasedStateMachine):
             if not line.is_open:
                 assert {**line.carried, **line.adds, **line.drops, **line.again} == {}
                 continue
+            held = {key for key, target in self.book._held.items() if target == line.index}
+            assert set(line.homes) <= set(line.carried) | set(line.adds) | held
+            assert not set(line.homes) & set(line.drops)
             assert set(line.adds) <= set(line.homes) - set(line.carried)
             assert set(line.drops) <= set(line.carried)
             assert set(line.again) <= set(line.carried) - set(line.drops)

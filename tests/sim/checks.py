@@ -78,6 +78,10 @@ class Safety:
         for line in book.lines:
             if max(len(line.homes), len(line.carried)) > limits.instruments_per_connection:
                 yield f"connection {line.index}: {len(line.homes)} at home, {len(line.carried)} carried"
+            asked = line.carried.keys() | line.adds.keys() | book._held.keys()
+            forgotten = line.homes.keys() & line.drops.keys() | (line.homes.keys() - asked if line.is_open else set())
+            if forgotten:
+                yield f"connection {line.index}: {len(forgotten)} at home and not asked for, first {min(forgotten)}"
         self.most_owned = max(self.most_owned, self._stage.runtime.subscriptions.total)
         if self._stage.runtime.subscriptions.total > limits.capacity:
             yield f"{self._stage.runtime.subscriptions.total} instruments owned"
