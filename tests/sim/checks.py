@@ -26,6 +26,7 @@ SLOW_TIME = 2.0  # while the service's clock waits for one that was set back
 WHOLE_EVERY = 5  # looks
 SHOWN = ("ltp", "bid", "ask", "volume", "oi")
 LIVELY = (InstrumentState.LIVE, InstrumentState.QUIET)
+ASKED_FOR = [state.code for state in (*LIVELY, InstrumentState.SENT, InstrumentState.STALE)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Safety:
         self._asked: object = None
         self._owners_seen: object = None
         self._population: Population | None = None
+        self._untold_before: set[str] = set()
         self._looks = 0
         self.prices_compared = self.most_owned = 0
 
@@ -147,6 +149,7 @@ class Safety:
         counted = {str(STATES[code]): int(count) for code, count in enumerate(np.bincount(codes)) if count}
         if told != counted:
             yield f"status tells {told}, one by one there are {counted}"
+        yield from self._untold([owned[place] for place in np.flatnonzero(np.isin(codes, ASKED_FOR))])
         yield from self._false_alarms([owned[place] for place in np.flatnonzero(codes == InstrumentState.STALE.code)])
         live = np.flatnonzero((codes == InstrumentState.LIVE.code) & (known.told >= 0))
         if not live.size:
@@ -156,6 +159,14 @@ class Safety:
         self.prices_compared += int(np.count_nonzero(~np.isnan(sent)))
         for place in np.flatnonzero((sent != shown) & ~np.isnan(sent)):
             yield f"{owned[live[place]].token} shows {shown[place]}, the exchange told {sent[place]}"
+
+    def _untold(self, asked_for: list[Instrument]) -> Iterator[str]:
+        """What is said to be on the wire, the exchange was asked for; a message may be under way at one look."""
+        told = set().union(*self._stage.exchange.asked.values())
+        untold = {each.token for each in asked_for if each.key not in told}
+        if lasting := sorted(untold & self._untold_before):
+            yield f"{len(lasting)} instruments were not asked for, though their state says so, first {lasting[0]}"
+        self._untold_before = untold
 
     def _gathered(self) -> Population:
         runtime, exchange = self._stage.runtime, self._stage.exchange
