@@ -12,6 +12,11 @@ class Lists {
   entries = $state.raw<WatchEntry[]>([]);
   loaded = $state(false);
   private asked = 0;
+  /** Changes under way. They go to the service one after another, in the order they were made. */
+  private changing = 0;
+  private last: Promise<unknown> = Promise.resolve();
+  /** Entries that are on their way out: pressing twice is one wish. */
+  private readonly leaving = new Set<number>();
 
   /** The list on screen: the one chosen in this browser, while it exists. */
   get current(): string {
@@ -38,7 +43,7 @@ class Lists {
     const asked = ++this.asked;
     try {
       const [all, held] = await Promise.all([live.api.lists(session.userId), live.api.watchlist(session.userId)]);
-      if (asked !== this.asked) return; // something changed meanwhile: that answer is the newer one
+      if (asked !== this.asked || this.changing) return; // something changed meanwhile: that answer is the newer one
       this.all = all.lists;
       this.entries = held.watchlist;
       this.loaded = true;
@@ -92,29 +97,48 @@ class Lists {
   }
 
   async moveEntry(entry: WatchEntry, list: string, copy: boolean): Promise<boolean> {
-    return this.change(async () => {
+    return this.leave(entry, async () => {
       live.note((await live.api.moveEntry(session.userId, entry.id, list, copy)).message);
+      if (!copy) this.forget(entry);
     });
   }
 
   async remove(entry: WatchEntry): Promise<boolean> {
-    return this.change(async () => {
+    return this.leave(entry, async () => {
       const answer = await live.api.removeEntry(session.userId, entry);
+      this.forget(entry);
       live.note(`${[entry.symbol, entry.expiry_date].filter(Boolean).join(' ')} removed, ${answer.unsubscribed} unsubscribed`);
     });
+  }
+
+  private forget(entry: WatchEntry): void {
+    this.entries = this.entries.filter((one) => one.id !== entry.id);
+  }
+
+  private async leave(entry: WatchEntry, act: () => Promise<void>): Promise<boolean> {
+    if (this.leaving.has(entry.id)) return false;
+    this.leaving.add(entry.id);
+    try {
+      return await this.change(act);
+    } finally {
+      this.leaving.delete(entry.id);
+    }
   }
 
   /** Do it, say why where it fails, and show what the service then has. */
   private async change(act: () => Promise<void>): Promise<boolean> {
     this.asked++;
+    this.changing++;
+    const turn = this.last.then(act);
+    this.last = turn.catch(() => {});
     try {
-      await act();
+      await turn;
       return true;
     } catch (error) {
       live.failed(error);
       return false;
     } finally {
-      void this.refresh();
+      if (!--this.changing) void this.refresh();
     }
   }
 }

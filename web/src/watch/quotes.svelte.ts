@@ -1,3 +1,4 @@
+import { untrack } from 'svelte';
 import { RowStore } from '../lib/model/rowstore';
 import { isOld } from '../lib/model/states';
 import { live } from '../lib/state/live.svelte';
@@ -21,6 +22,7 @@ export class QuoteBoard {
 
   /** One topic for all; if one token is not listed any more the topic is refused whole, so then one topic each. */
   watch(tokens: string[]): () => void {
+    untrack(() => this.forget(tokens));
     let leaves: (() => void)[] = [];
     const apart = () => {
       leave();
@@ -31,6 +33,11 @@ export class QuoteBoard {
     };
     leaves = [this.follow(tokens, apart)];
     return () => leave();
+  }
+
+  /** What was not watched meanwhile is old: unknown until it is told anew. */
+  private forget(kept: string[]): void {
+    for (const token of Object.keys(this.quotes)) if (!kept.includes(token)) delete this.quotes[token];
   }
 
   private follow(tokens: string[], onrefused?: () => void): () => void {

@@ -1,0 +1,74 @@
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import type { WatchEntry } from '../src/lib/api';
+
+type Answer = (body: object) => void;
+
+/** What the page asked, oldest first; each waits for its answer. */
+let asked: { path: string; body: { ids?: number[]; id?: number }; answer: Answer }[];
+
+beforeEach(() => {
+  vi.resetModules();
+  vi.useFakeTimers();
+  asked = [];
+  vi.stubGlobal('fetch', (path: string, init: RequestInit) => {
+    const body = JSON.parse(String(init.body ?? '{}'));
+    return new Promise((done) => asked.push({ path, body, answer: (said) => done(Response.json(said)) }));
+  });
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+const entry = (id: number): WatchEntry => ({
+  id,
+  list: 'default',
+  symbol: `S${id}`,
+  expiry_date: null,
+  instrument_type: 'EQUITY',
+  added_at: '',
+  added_order: id,
+  state: 'ACTIVE',
+});
+
+const posts = (verb: string) => asked.filter((one) => one.path.endsWith(verb));
+const settle = () => vi.advanceTimersByTimeAsync(0);
+
+async function listsOf(...ids: number[]) {
+  const { lists } = await import('../src/watch/lists.svelte');
+  lists.entries = ids.map(entry);
+  return lists;
+}
+
+const order = (lists: { shown: WatchEntry[] }) => lists.shown.map((one) => one.id);
+
+it('quick moves reach the service one after another, and no answer in between turns the screen back', async () => {
+  const lists = await listsOf(1, 2, 3);
+  void lists.placeEntry(0, 1);
+  void lists.placeEntry(1, 2);
+  await settle();
+  expect(order(lists)).toEqual([2, 3, 1]);
+  expect(posts('order').map((one) => one.body.ids)).toEqual([[2, 1, 3]]);
+  posts('order')[0]!.answer({});
+  await settle();
+  expect(posts('order').map((one) => one.body.ids)).toEqual([[2, 1, 3], [2, 3, 1]]);
+  void lists.refresh(); // its turn comes every few seconds, whatever is under way
+  await settle();
+  posts('watchlists/1')[0]!.answer({ lists: [] });
+  posts('watchlist/1')[0]!.answer({ watchlist: [entry(2), entry(1), entry(3)] });
+  await settle();
+  expect(order(lists)).toEqual([2, 3, 1]);
+});
+
+it('removing twice asks once, and the entry is gone with the answer', async () => {
+  const lists = await listsOf(1, 2);
+  const [first] = lists.shown;
+  const done = lists.remove(first!);
+  expect(await lists.remove(first!)).toBe(false);
+  await settle();
+  expect(posts('remove')).toHaveLength(1);
+  expect(order(lists)).toEqual([1, 2]);
+  posts('remove')[0]!.answer({ unsubscribed: 1 });
+  expect(await done).toBe(true);
+  expect(order(lists)).toEqual([2]);
+});
