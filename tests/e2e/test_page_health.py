@@ -75,3 +75,12 @@ def _indian(number: int) -> str:
     while rest:
         text, rest = f"{rest[-2:]},{text}", rest[:-2]
     return text
+
+
+async def test_older_rows_of_the_log_come_once_however_fast_it_is_pressed(desk: Desk) -> None:
+    await desk.live()
+    await desk.press("h")
+    rows = desk.at_test_id("audit-log").locator("tbody tr")
+    await expect(rows).to_have_count(50)
+    await desk.page.get_by_role("button", name="Older").dblclick()
+    await expect(rows).to_have_count(100)

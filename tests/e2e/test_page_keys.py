@@ -205,3 +205,46 @@ async def test_a_dialog_opened_right_after_another_was_closed_stays(desk: Desk) 
     await expect(desk.at_test_id("help")).to_be_visible()
     await desk.page.evaluate(CLOSE_AND_OPEN)
     assert await desk.at_test_id("help").is_visible()
+
+
+TWICE = """key => { for (let i = 0; i < 2; i++)
+  document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true })); }"""
+
+
+async def test_two_keys_at_once_go_two_expiries_on_and_the_table_keeps_the_keyboard(desk: Desk) -> None:
+    await desk.live()
+    await desk.at_test_id("chain-grid").focus()
+    await desk.page.evaluate(TWICE, "]")
+    await expect(desk.at_test_id("expiry-tab").nth(2)).to_have_attribute("aria-selected", "true")
+    await desk.live()
+    await expect(desk.at_test_id("chain-grid")).to_be_focused()
+
+
+async def test_a_removed_entry_leaves_the_keyboard_to_its_neighbour_and_a_dialog_keeps_its_keys(
+    desk: Desk, service: Service
+) -> None:
+    for symbol in ("INFY", "WIPRO"):
+        entry = {"user_id": 1, "symbol": symbol, "instrument_type": "EQUITY"}
+        service.post("/api/v2/watchlist/add", entry).raise_for_status()
+    await desk.live()
+    await desk.entry("INFY").locator(".entry").focus()
+    await desk.page.evaluate(TWICE, "Delete")
+    await expect(desk.entry("INFY")).to_have_count(0)
+    await expect(desk.entry("WIPRO").locator(".entry")).to_be_focused()
+    await expect(desk.at_test_id("note")).to_have_count(1)
+    await desk.press("m", "h", "l")
+    await expect(desk.at_test_id("move-dialog")).to_be_visible()
+    await expect(desk.page.locator("html")).to_have_attribute("data-theme", "dark")
+    await desk.press("Escape", "Delete")
+    await expect(desk.entry("WIPRO")).to_have_count(0)
+
+
+async def test_enter_opens_no_hit_of_another_text(desk: Desk) -> None:
+    await desk.live()
+    await desk.search("reliance")
+    await desk.page.route("**/instruments/search?*", lambda route: route.abort())
+    desk.tolerates_outage = True
+    await desk.page.keyboard.type("x")
+    await desk.press("Enter")
+    await desk.note("does not answer")
+    await expect(desk.chain).to_have_attribute("data-symbol", "NIFTY")

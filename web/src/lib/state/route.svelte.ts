@@ -9,9 +9,18 @@ interface Place {
 }
 
 function parse(hash: string): Place {
-  const [view, symbol, expiry] = hash.replace(/^#\/?/, '').split('/').map(decodeURIComponent);
+  const [view, symbol, expiry] = hash.replace(/^#\/?/, '').split('/').map(decoded);
   if (view === 'health' || view === 'watch') return { view, symbol: null, expiry: null };
   return { view: 'chain', symbol: symbol || null, expiry: expiry || null };
+}
+
+/** An address that somebody typed or cut short may hold a lone percent sign: then it means itself. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 class Route {
@@ -22,11 +31,17 @@ class Route {
   }
 
   chain(symbol: string, expiry: string | null = null): void {
-    location.hash = `#/chain/${encodeURIComponent(symbol)}${expiry ? `/${expiry}` : ''}`;
+    this.go(`#/chain/${encodeURIComponent(symbol)}${expiry ? `/${expiry}` : ''}`);
   }
 
   view(view: View): void {
-    location.hash = `#/${view}`;
+    this.go(`#/${view}`);
+  }
+
+  /** At once: the browser's own word comes later, and the next key would step from the old place. */
+  private go(hash: string): void {
+    location.hash = hash;
+    this.place = parse(hash);
   }
 }
 
