@@ -211,7 +211,8 @@ class CarriedBook:
         """Say once more what was sent there, for keys of which nothing has come; those on the move are left alone."""
         line = self.lines[index]
         for key in keys:
-            if key in line.carried and key not in line.drops and key not in self.moves:
+            is_settled = self._home.get(key) == index and key not in self._held and key not in self.moves
+            if is_settled and key in line.carried:
                 line.again[key] = line.carried[key]
         self._wake(index)
 
@@ -221,6 +222,8 @@ class CarriedBook:
         assert not line.carried, f"connection {index} still carries {len(line.carried)} keys of its last socket"
         line.is_open = True
         line.adds, line.drops = difference(line.homes, line.carried)
+        for other in self.lines:  # what a connection has yet to let go of waits for that
+            self._held.update((key, index) for key in other.carried.keys() & line.adds.keys() if key not in self.moves)
         for key, target in self._held.items():
             if target == index:
                 line.adds.pop(key, None)
@@ -274,9 +277,13 @@ class CarriedBook:
         are_open = {index for index in self.open_to if self.lines[index].is_open}
         for shift in level(self.loads(), are_open or self.open_to):
             source, target = self.lines[shift.source], self.lines[shift.target]
-            # What the target has yet to let go of, from a move a moment ago, would be asked for there and then dropped.
-            bound = (self.moves, self._held, target.carried)
-            free = [key for key in reversed(source.homes) if not any(key in each for each in bound)]
+            # What another has yet to let go of, from a move a moment ago, may be asked for there and then dropped.
+            others = [line.carried for line in self.lines if line is not source]
+            free = [
+                key
+                for key in reversed(source.homes)
+                if key not in self.moves and key not in self._held and not any(key in carried for carried in others)
+            ]
             started += [self._start_move(key, source, target) for key in free[: shift.number]]
         return started
 
@@ -416,14 +423,16 @@ class CarriedBook:
             self.slot_lost_ms[slot] = self.lost_ms[lost_index]
 
     def _go_back(self, move: Move) -> None:
-        source = self.lines[move.source]
+        source, slot = self.lines[move.source], self._slot(move.key)
         mode = self.lines[move.target].homes.pop(move.key)
         if len(source.homes) < self._limits.instruments_per_connection:
             source.homes[move.key] = mode
             self._home[move.key] = move.source
+            self._buffers.socket_of[slot] = move.source  # the first packet of the other had taken the slot over
         else:  # its old place was given away meanwhile
             del self._home[move.key]
             self._unplaced[move.key] = None
+            self.sent_ms[slot] = 0
             self._drop_from(source, move.key)
 
     def _evictable(self) -> Iterator[InstrumentKey]:

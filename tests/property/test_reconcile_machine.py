@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from app.core.ids import InstrumentKey, Mode, Segment
 from app.market.carried import MOVE_TIMEOUT_MS, CarriedBook, Precedence
@@ -33,6 +33,15 @@ class WireMachine(RuleBasedStateMachine):
         self.in_flight: dict[int, Command] = {}
         self.repeating: set[int] = set()  # lines whose message under way asks for what they carry already
         self.last_unwished = 0
+
+    @initialize(is_busy=st.booleans())
+    def begin(self, is_busy: bool) -> None:
+        """Every other time all is up and nearly full: what is rare from an empty start is likely from there."""
+        for index in range(LIMITS.connections if is_busy else 0):
+            self.socket_opens(index)
+        self.wish_many(set(range(1, LIMITS.capacity)) if is_busy else set())
+        for index in range(LIMITS.connections):
+            self.a_quiet_moment(index)
 
     @rule(number=NUMBERS)
     def wish(self, number: int) -> None:
@@ -97,6 +106,8 @@ class WireMachine(RuleBasedStateMachine):
             self.repeating.discard(index)
             if command.subscribe and again.issuperset(command.keys):
                 self.repeating.add(index)
+            elif command.subscribe:
+                self._is_nowhere_else(command)
 
     @rule(index=LINES)
     def message_is_out(self, index: int) -> None:
@@ -124,19 +135,26 @@ class WireMachine(RuleBasedStateMachine):
         self.message_is_out(index)  # none takes as long as a move
         for other in range(1, LIMITS.connections):
             self.a_quiet_moment((index + other) % LIMITS.connections)
-        self.clock.advance(MOVE_TIMEOUT_MS / 1000)
-        self.book.settle()
 
-    @rule(number=NUMBERS, passed=st.sampled_from([0, 0, MOVE_TIMEOUT_MS]))
-    def packet_on_the_new_socket(self, number: int, passed: int) -> None:
-        key = ALL[number].key
-        move = self.book.moves.get(key)
-        slot = self.board.slot(key)
-        if move and slot is not None and self.board.buffers.moving_to[slot] == move.target:
+    @precondition(lambda self: self.book.moves)
+    @rule(data=st.data())
+    def packet_on_the_new_socket(self, data: st.DataObject) -> None:
+        move = self.book.moves[data.draw(st.sampled_from(sorted(self.book.moves)))]
+        slot = self.board.slot(move.key)
+        if slot is not None and move.key in (self.venue[move.target] or {}):
             self.board.buffers.socket_of[slot] = move.target
             self.board.buffers.moving_to[slot] = NO_SOCKET
+
+    @rule(passed=st.sampled_from([0, 0, MOVE_TIMEOUT_MS]))
+    def a_look_at_the_moves(self, passed: int) -> None:
         self.clock.advance(passed / 1000)
         self.book.settle()
+
+    def _is_nowhere_else(self, command: Command) -> None:
+        for key in command.keys:
+            elsewhere = [other for other, keys in enumerate(self.venue) if keys and key in keys]
+            move = self.book.moves.get(key)
+            assert not elsewhere or (move and elsewhere == [move.source]), f"{key} is on {elsewhere} too"
 
     def _venue_hears(self, index: int, command: Command) -> None:
         held = self.venue[index]
@@ -148,9 +166,6 @@ class WireMachine(RuleBasedStateMachine):
                     assert held[key] is command.mode
                     continue
                 assert key not in held, f"{key} subscribed twice on {index}"
-                elsewhere = [other for other, keys in enumerate(self.venue) if keys and key in keys]
-                move = self.book.moves.get(key)
-                assert not elsewhere or (move and elsewhere == [move.source]), f"{key} is on {elsewhere} too"
                 held[key] = command.mode
             else:
                 assert held.pop(key) is command.mode
@@ -174,7 +189,7 @@ class WireMachine(RuleBasedStateMachine):
                 continue
             held = {key for key, target in self.book._held.items() if target == line.index}
             assert set(line.homes) <= set(line.carried) | set(line.adds) | held
-            assert not set(line.homes) & set(line.drops)
+            assert not set(line.homes) & set(line.drops) - held
             assert set(line.adds) <= set(line.homes) - set(line.carried)
             assert set(line.drops) <= set(line.carried)
             assert set(line.again) <= set(line.carried) - set(line.drops)

@@ -24,6 +24,7 @@ TWICE_MAX_S = 9.0  # a move is over after 5 s, proved or not; then the old socke
 LATE_TIMERS = 3  # of a move in a quiet stretch: the next prices, the look that sees them, the word to the old socket
 SLOW_TIME = 2.0  # while the service's clock waits for one that was set back
 WHOLE_EVERY = 5  # looks
+UNTOLD_LOOKS = 3
 SHOWN = ("ltp", "bid", "ask", "volume", "oi")
 LIVELY = (InstrumentState.LIVE, InstrumentState.QUIET)
 ASKED_FOR = [state.code for state in (*LIVELY, InstrumentState.SENT, InstrumentState.STALE)]
@@ -57,7 +58,7 @@ class Safety:
         self._asked: object = None
         self._owners_seen: object = None
         self._population: Population | None = None
-        self._untold_before: set[str] = set()
+        self._untold_looks: dict[str, int] = {}
         self._looks = 0
         self.prices_compared = self.most_owned = 0
 
@@ -80,8 +81,8 @@ class Safety:
         for line in book.lines:
             if max(len(line.homes), len(line.carried)) > limits.instruments_per_connection:
                 yield f"connection {line.index}: {len(line.homes)} at home, {len(line.carried)} carried"
-            asked = line.carried.keys() | line.adds.keys() | book._held.keys()
-            forgotten = line.homes.keys() & line.drops.keys() | (line.homes.keys() - asked if line.is_open else set())
+            asked = (line.carried.keys() - line.drops.keys()) | line.adds.keys() | book._held.keys()
+            forgotten = line.homes.keys() - asked if line.is_open else set()
             if forgotten:
                 yield f"connection {line.index}: {len(forgotten)} at home and not asked for, first {min(forgotten)}"
         self.most_owned = max(self.most_owned, self._stage.runtime.subscriptions.total)
@@ -161,12 +162,12 @@ class Safety:
             yield f"{owned[live[place]].token} shows {shown[place]}, the exchange told {sent[place]}"
 
     def _untold(self, asked_for: list[Instrument]) -> Iterator[str]:
-        """What is said to be on the wire, the exchange was asked for; a message may be under way at one look."""
+        """What is said to be on the wire, the exchange was asked for; two messages may be under way at two looks."""
         told = set().union(*self._stage.exchange.asked.values())
-        untold = {each.token for each in asked_for if each.key not in told}
-        if lasting := sorted(untold & self._untold_before):
+        untold = (each.token for each in asked_for if each.key not in told)
+        self._untold_looks = {token: 1 + self._untold_looks.get(token, 0) for token in untold}
+        if lasting := sorted(token for token, looks in self._untold_looks.items() if looks >= UNTOLD_LOOKS):
             yield f"{len(lasting)} instruments were not asked for, though their state says so, first {lasting[0]}"
-        self._untold_before = untold
 
     def _gathered(self) -> Population:
         runtime, exchange = self._stage.runtime, self._stage.exchange
