@@ -63,6 +63,7 @@ class Line:
     carried: dict[InstrumentKey, Mode] = field(default_factory=dict)
     adds: dict[InstrumentKey, Mode] = field(default_factory=dict)
     drops: dict[InstrumentKey, Mode] = field(default_factory=dict)
+    leaving: set[InstrumentKey] = field(default_factory=set)  # carried still; the unsubscribe is under way
     again: dict[InstrumentKey, Mode] = field(default_factory=dict)  # carried without a packet: to be asked for again
     ghosts: set[InstrumentKey] = field(default_factory=set)  # unsubscribed, though Dhan may go on sending them
 
@@ -192,6 +193,7 @@ class CarriedBook:
         else:
             for key in command.keys:
                 del line.drops[key]
+            line.leaving.update(command.keys)
         return command
 
     def done(self, index: int, command: Command) -> None:
@@ -201,7 +203,7 @@ class CarriedBook:
         line = self.lines[index]
         for key in command.keys:
             line.carried.pop(key, None)
-            line.drops.pop(key, None)
+            line.leaving.discard(key)
             line.ghosts.add(key)
             self._let_go(key)
         if line.adds:
@@ -241,6 +243,7 @@ class CarriedBook:
         carried, line.carried = line.carried, {}
         line.adds.clear()
         line.drops.clear()
+        line.leaving.clear()
         line.again.clear()
         line.ghosts.clear()
         for key in carried:
@@ -334,7 +337,7 @@ class CarriedBook:
         line.adds.pop(key, None)
         line.again.pop(key, None)
         mode = line.carried.get(key)
-        if mode is not None:
+        if mode is not None and key not in line.leaving:
             line.drops[key] = mode
             self._wake(line.index)
 

@@ -1,4 +1,4 @@
-"""What becomes of a move whose new connection is lost, at the book that decides it."""
+"""What becomes of a move whose new connection is lost, and of keys wished anew in mid-message, at the book itself."""
 
 from __future__ import annotations
 
@@ -67,3 +67,20 @@ def test_what_finds_its_old_place_taken_is_not_said_to_be_on_the_wire() -> None:
     wire.book.lost(1)
     assert wire.book.unplaced == len(moved) == 2
     assert not any(wire.book.sent_ms[wire.slot(key)] for key in moved)
+
+
+def test_wished_anew_while_its_unsubscribe_is_under_way_it_is_asked_for_again() -> None:
+    wire = Wire()
+    wire.book.open_to = {0}
+    wire.book.uncarry(share(1).key)
+    under_way = wire.book.take(0)
+    assert under_way is not None
+    for _ in range(2):  # minds change faster than the message leaves
+        wire.book.carry(share(1))
+        wire.book.uncarry(share(1).key)
+    wire.book.carry(share(1))
+    wire.book.done(0, under_way)
+    asked = wire.book.take(0)
+    assert asked is not None
+    assert asked.subscribe
+    assert list(asked.keys) == [share(1).key]
