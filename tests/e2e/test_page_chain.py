@@ -179,3 +179,25 @@ async def test_hidden_page_asks_for_no_prices_and_comes_back_with_a_snapshot(des
 def _read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+async def test_another_size_of_the_table_keeps_its_middle_and_all_its_strikes(desk: Desk) -> None:
+    await desk.page.set_viewport_size({"width": 1280, "height": 800})
+    await desk.live()
+    await desk.press("c")
+    await expect(desk.at_test_id("chart-panel")).to_be_visible()
+    await expect(desk.atm_row).to_be_in_viewport()
+    await desk.atm_row.locator(".c-ltp.ce").click()  # the drawer makes the table narrow, and its rows taller
+    await expect(desk.at_test_id("detail")).to_be_visible()
+    await expect(desk.atm_row).to_be_in_viewport()
+    strikes = await desk.at_test_id("chain-grid").evaluate(
+        "grid => { grid.scrollTop = 1e6; return grid.ariaRowCount - 1; }"
+    )
+    last = desk.page.locator(f'.row[aria-rowindex="{strikes + 1}"]')
+    await expect(last).to_be_in_viewport(ratio=0.9)
+
+
+async def test_an_address_with_another_name_of_the_symbol_opens_its_chain(desk: Desk) -> None:
+    await desk.go("#/chain/Nifty50")
+    await desk.live()
+    await expect(desk.chain).to_have_attribute("data-symbol", "NIFTY")

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { age, clock, compact, DASH, groupIndian, moment, percent, price, signed, signedCompact, strike, whole } from '../src/lib/model/format';
+import { age, clock, compact, DASH, groupIndian, moment, percent, price, signed, signedCompact, strike, tone, whole } from '../src/lib/model/format';
 
 describe('numbers', () => {
   it.each([
@@ -33,6 +33,7 @@ describe('numbers', () => {
     expect(signed(0)).toBe('0.00');
     expect(signed(0.001)).toBe('0.00');
     expect(signed(-0.001)).toBe('0.00');
+    expect([1.5, -1.5, 0.001, -0.001, NaN].map((value) => tone(signed(value)))).toEqual(['up', 'down', '', '', '']);
     expect(percent(0.42)).toBe('+0.42%');
   });
 

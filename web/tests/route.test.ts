@@ -30,3 +30,7 @@ it('the place is the new one at once, so that a second key steps on from there',
   route.view('health');
   expect(route.place.view).toBe('health');
 });
+
+it('an address may be written small', async () => {
+  expect((await routeAt('#/chain/nifty/03feb2026')).place).toEqual({ view: 'chain', symbol: 'NIFTY', expiry: '03FEB2026' });
+});

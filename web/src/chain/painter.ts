@@ -1,4 +1,4 @@
-import { age, DASH, price, strike as strikeText } from '../lib/model/format';
+import { age, DASH, price, strike as strikeText, tone } from '../lib/model/format';
 import { EMPTY_LADDER, type Ladder } from '../lib/model/ladder';
 import type { RowStore } from '../lib/model/rowstore';
 import { GAP, isOld, LIVE, QUIET, STALE, STATES, STATE_UNKNOWN, STATE_WORDS, stateName } from '../lib/model/states';
@@ -97,6 +97,7 @@ export class ChainPainter {
       options.decimals !== this.options.decimals;
     this.options = options;
     if (rebuild) this.clear();
+    this.stretch();
     this.repaint();
   }
 
@@ -105,9 +106,13 @@ export class ChainPainter {
     this.ladder = ladder;
     this.from = from;
     this.to = to;
-    this.body.style.height = `${(to - from) * this.options.rowHeight}px`;
+    this.stretch();
     this.measure();
     this.repaint();
+  }
+
+  private stretch(): void {
+    this.body.style.height = `${(this.to - this.from) * this.options.rowHeight}px`;
   }
 
   setAtm(atm: number): void {
@@ -274,14 +279,14 @@ export class ChainPainter {
     cell.painted = value;
     if (Number.isNaN(value)) cell.text.data = DASH;
     else cell.text.data = column.money ? price(value, this.options.decimals) : column.text(value);
-    if (column.signed) this.setTone(cell, value > 0 ? 'up' : value < 0 ? 'down' : '');
+    if (column.signed) this.setTone(cell, tone(cell.text.data));
   }
 
-  private setTone(cell: Cell, tone: string): void {
-    if (tone === cell.tone) return;
+  private setTone(cell: Cell, next: string): void {
+    if (next === cell.tone) return;
     if (cell.tone) cell.el.classList.remove(cell.tone);
-    if (tone) cell.el.classList.add(tone);
-    cell.tone = tone;
+    if (next) cell.el.classList.add(next);
+    cell.tone = next;
   }
 
   private paintBar(cell: Cell, slot: number): void {

@@ -30,6 +30,11 @@ export function signed(value: number, decimals = 2): string {
   return value > 0 && Number(value.toFixed(decimals)) !== 0 ? `+${text}` : text;
 }
 
+/** Colour of a number as it is written: what rounds to zero has none. */
+export function tone(text: string): 'up' | 'down' | '' {
+  return text.startsWith('+') ? 'up' : text.startsWith(MINUS) ? 'down' : '';
+}
+
 export function percent(value: number, decimals = 2): string {
   return Number.isNaN(value) ? DASH : `${signed(value, decimals)}%`;
 }

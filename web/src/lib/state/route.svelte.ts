@@ -11,7 +11,7 @@ interface Place {
 function parse(hash: string): Place {
   const [view, symbol, expiry] = hash.replace(/^#\/?/, '').split('/').map(decoded);
   if (view === 'health' || view === 'watch') return { view, symbol: null, expiry: null };
-  return { view: 'chain', symbol: symbol || null, expiry: expiry || null };
+  return { view: 'chain', symbol: symbol?.toUpperCase() || null, expiry: expiry?.toUpperCase() || null };
 }
 
 /** An address that somebody typed or cut short may hold a lone percent sign: then it means itself. */
@@ -23,6 +23,10 @@ function decoded(part: string): string {
   }
 }
 
+function chainHash(symbol: string, expiry: string | null): string {
+  return `#/chain/${encodeURIComponent(symbol)}${expiry ? `/${expiry}` : ''}`;
+}
+
 class Route {
   place = $state.raw<Place>(parse(location.hash));
 
@@ -31,7 +35,13 @@ class Route {
   }
 
   chain(symbol: string, expiry: string | null = null): void {
-    this.go(`#/chain/${encodeURIComponent(symbol)}${expiry ? `/${expiry}` : ''}`);
+    this.go(chainHash(symbol, expiry));
+  }
+
+  /** The same place under its listed name; the way back does not lead over the other. */
+  rename(symbol: string, expiry: string | null): void {
+    location.replace(chainHash(symbol, expiry));
+    this.place = parse(location.hash);
   }
 
   view(view: View): void {
