@@ -78,6 +78,23 @@ class LegFinder:
         self._require_fit(ladder, instrument_type)
         return self.cut(ladder, instrument_type, self._require_spot(ladder, instrument_type, spot))
 
+    def chain(
+        self, symbol: str, expiry: str | date | None, instrument_type: InstrumentType, exchange: str | None = None
+    ) -> ChainKey:
+        """What a request names, whether there is a price for its window or not.
+
+        Raises:
+            InstrumentUnknown, ExpiryUnknown, InvalidRequest: as :meth:`find`.
+        """
+        name = self._universe.resolve_symbol(symbol)
+        if instrument_type is InstrumentType.EQUITY:
+            return self._cash(name, exchange).chain
+        if instrument_type is InstrumentType.FUTURE:
+            return self._future(name, expiry, exchange).chain
+        ladder = self.ladder(name, expiry, exchange)
+        self._require_fit(ladder, instrument_type)
+        return ChainKey(ladder.exchange, ladder.symbol, ladder.expiry, instrument_type)
+
     def shown(self, wanted: Wanted) -> list[Instrument]:
         """Whose prices a wish shows: its legs, and the underlying of a chain."""
         spot = self._universe.spot_of(wanted.chain.symbol, wanted.chain.expiry, wanted.chain.exchange)

@@ -75,12 +75,12 @@ class WatchlistManager(NamedLists):
         permit: Permit,
     ) -> AddResult:
         row = self._require_list(user_id, list_name)
-        wanted = self._finder.find(symbol, expiry, instrument_type, underlying_ltp, exchange)
-        permit(self._finder.shown(wanted))
-        chain = wanted.chain
+        chain = self._finder.chain(symbol, expiry, instrument_type, exchange)
         held = self.book.find(user_id, row.name, chain.symbol, chain.expiry, instrument_type)
-        if held is not None and held.is_active:
+        if held is not None and held.is_active:  # told before a price is needed: there may be none yet
             raise AlreadyInWatchlist(f"{name_of(chain)} is in {_the_list(row.name)} of user {user_id} already")
+        wanted = self._finder.find(chain.symbol, chain.expiry, instrument_type, underlying_ltp, chain.exchange)
+        permit(self._finder.shown(wanted))
         if held is None:
             self._require_room(row)
         entry, result = await self._take_in(user_id, row.name, wanted, held)

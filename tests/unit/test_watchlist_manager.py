@@ -143,6 +143,11 @@ class TestAdd:
         assert (await market.stored()).entries == ()
         assert market.lists.entries(1) == []
 
+    async def test_twice_is_refused_as_such_while_there_is_no_price(self, market: Market) -> None:
+        await market.lists.add(1, "CRUDEOIL", None, InstrumentType.COMMODITY_OPTION, 5_700.0)
+        with pytest.raises(AlreadyInWatchlist):
+            await market.lists.add(1, "CRUDEOIL", None, InstrumentType.COMMODITY_OPTION)
+
     async def test_twice_is_refused_and_changes_nothing(self, market: Market) -> None:
         await market.lists.add(1, "TCS", FEB, STOCK)
         with pytest.raises(AlreadyInWatchlist):
