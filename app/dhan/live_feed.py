@@ -63,9 +63,9 @@ class Credentials(Protocol):
 class DhanFeed:
     """Connections that write into one set of buffers; the real exchange and the simulator differ by ``url`` only.
 
-    ``ssl_context`` None verifies chain and host name. ``use_aiofastnet=False`` stays on the loop's own transports: a
-    loop with virtual time needs that. ``native`` is ``BT_NATIVE``; ``decoder_note`` says in one line why the native
-    decoder does not serve, None if it does. With it, the buffers' slot table and counters are replaced here.
+    ``ssl_context`` None verifies chain and host name. ``native`` is ``BT_NATIVE``; ``decoder_note`` says in one
+    line why the native decoder does not serve, None if it does. With it, the buffers' slot table and counters are
+    replaced here.
     """
 
     def __init__(
@@ -77,7 +77,6 @@ class DhanFeed:
         *,
         connect_timeout_s: float = 10.0,
         ssl_context: ssl.SSLContext | None = None,
-        use_aiofastnet: bool | None = None,
         native: Wanted = "auto",
     ) -> None:
         self._native, self.decoder_note = load_native(native)
@@ -89,7 +88,6 @@ class DhanFeed:
         self._clock = clock
         self._connect_timeout_s = connect_timeout_s
         self._ssl_context = ssl_context
-        self._use_aiofastnet = use_aiofastnet
         # The library writes the handshake, with the token, to its debug log; what matters comes back as exceptions.
         self._silent = logging.getLogger("dhan.wire")
         self._silent.setLevel(logging.CRITICAL + 1)
@@ -155,7 +153,7 @@ class DhanFeed:
             enable_auto_pong=False,  # the listener answers: the native one must see every frame
             max_frame_size=MESSAGE_BYTES_MAX,
             max_redirects=0,  # a redirect would hand the token to somebody else
-            use_aiofastnet=self._use_aiofastnet,
+            use_aiofastnet=False,  # its watchers on uvloop can end without a word at a reset (decision 33)
         )
         return answered
 

@@ -70,8 +70,8 @@ SEGMENT_WATCHDOGS = 2.0  # a segment is judged later than a connection, whose re
 class Given:
     """What a simulation puts in the place of the machine's own; None leaves a part as the settings have it.
 
-    ``on_loop`` keeps the feed on the event loop's own transports: virtual time needs that. ``is_lazy`` works out
-    volatilities in every tenth round only. ``tls`` saves loading the authorities for each of many lives.
+    ``is_lazy`` works out volatilities in every tenth round only. ``tls`` saves loading the authorities for each of many
+    lives.
     """
 
     clock: ShiftedClock | None = None
@@ -80,7 +80,6 @@ class Given:
     rng: random.Random | None = None
     limits: FeedLimits = DHAN_LIMITS
     slots: int = BOARD_SLOTS
-    on_loop: bool = False
     is_lazy: bool = False
     tls: ssl.SSLContext | None = None
 
@@ -212,9 +211,7 @@ def build(settings: Settings, *, in_memory: bool = False, given: Given | None = 
     store = given.store or (MemoryStore(clock) if in_memory else SqlStore(settings.bt_database_url, clock))
     board = LivePrices(given.slots, given.limits.connections)
     relay = Relay()
-    upstream = build_upstream(
-        settings, board.buffers, clock, key, relay.token_is_new, on_loop=given.on_loop, tls=given.tls
-    )
+    upstream = build_upstream(settings, board.buffers, clock, key, relay.token_is_new, tls=given.tls)
     market = _build_market(settings, clock, calendar, store, board, upstream, relay, given)
     authenticator = Authenticator(store, clock, key, settings.bt_auth)
     began_s = clock.machine_ms() // 1000

@@ -77,13 +77,11 @@ def build_upstream(
     secret_key: str,
     on_new_token: Callable[[], None],
     *,
-    on_loop: bool = False,
     tls: ssl.SSLContext | None = None,
 ) -> Upstream:
     """No socket is opened here. ``on_new_token`` is called whenever a credential has replaced another.
 
-    ``on_loop`` keeps to the event loop's own transports, whatever faster ones there are; ``tls`` None trusts the usual
-    authorities.
+    ``tls`` None trusts the usual authorities.
     """
     http = httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, verify=tls or True)
     tokens = _token_source(settings, clock, http, secret_key, on_new_token)
@@ -92,8 +90,7 @@ def build_upstream(
         return Upstream(http, tokens, None, chains)
 
     def make(url: str) -> Feed:
-        fast = False if on_loop else None
-        made = DhanFeed(buffers, url, tokens, clock, use_aiofastnet=fast, native=settings.bt_native)
+        made = DhanFeed(buffers, url, tokens, clock, native=settings.bt_native)
         if made.decoder_note is not None:
             structlog.get_logger("feed").info(made.decoder_note)
         return made

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import structlog
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -399,20 +400,38 @@ def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path]:
     return context, pem
 
 
-@pytest.mark.parametrize("use_aiofastnet", [False, None])
-async def test_tls_is_verified(buffers: TickBuffers, keys: Keys, tmp_path: Path, use_aiofastnet: bool | None) -> None:
+async def test_tls_is_verified(buffers: TickBuffers, keys: Keys, tmp_path: Path) -> None:
     context, pem = self_signed(tmp_path)
     async with serving(Exchange(), ssl=context, use_aiofastnet=False) as exchange:
-        stranger = DhanFeed(buffers, exchange.url, keys, FixedClock(), use_aiofastnet=use_aiofastnet)
+        stranger = DhanFeed(buffers, exchange.url, keys, FixedClock())
         with pytest.raises(FeedClosed, match=r"(?i)certificate") as refused:
             await stranger.connect(0)
         assert refused.value.retry is Retry.BACKOFF
         trusted = ssl.create_default_context(cafile=str(pem))
-        feed = DhanFeed(buffers, exchange.url, keys, FixedClock(), ssl_context=trusted, use_aiofastnet=use_aiofastnet)
+        feed = DhanFeed(buffers, exchange.url, keys, FixedClock(), ssl_context=trusted)
         connection = await feed.connect(0)
         (await exchange.sessions.get()).send(FULL)
         await until(lambda: buffers.counters[0].applied == 1)
         await connection.close()
+
+
+def test_it_stays_on_the_transports_of_the_loop_that_serves(buffers: TickBuffers, keys: Keys) -> None:
+    """Others watch a socket from outside uvloop, and may never hear of its reset (decision 33)."""
+    seen: list[object] = []
+
+    class Noting(DhanFeed):
+        async def _shake_hands(self, make_listener: object, token: str) -> tuple[WSTransport, WSListener | None]:
+            opened = await super()._shake_hands(make_listener, token)  # type: ignore[arg-type]
+            seen.append(opened[0].underlying_transport)
+            return opened
+
+    async def connect() -> None:
+        async with serving(Exchange()) as exchange:
+            connection = await Noting(buffers, exchange.url, keys, FixedClock()).connect(0)
+            await connection.close()
+
+    uvloop.run(connect())
+    assert [type(transport).__module__ for transport in seen] == ["uvloop.loop"]
 
 
 async def test_close_is_safe_to_repeat(feed: DhanFeed) -> None:

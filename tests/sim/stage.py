@@ -310,7 +310,6 @@ class Stage:
             self.rng,
             self.shape.limits,
             self.shape.world.slots,
-            on_loop=True,
             is_lazy=self.shape.is_lazy,
             tls=self._props.tls,
         )
