@@ -74,3 +74,8 @@ def _lines_that_know(service: Service, key: str) -> list[int]:
     """The exchange's numbers of the connections that carried enough of that key to tell how often it comes."""
     told = httpx.get(f"{service.simulator['control_url']}/stats", params={"keys": key}).json()["keys"][key]
     return [int(number) for number, packets in told["connections"].items() if packets >= KNOWN_AFTER]
+
+
+def kept(service: Service, path: str, what: str, key: str, *wanted: str) -> None:
+    """Wait until the service has that order too: the screen shows it before it was sent."""
+    service.wait_for(f"{what} {wanted}", 15, lambda: [one[key] for one in service.get(path)[what]] == list(wanted))

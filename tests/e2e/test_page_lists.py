@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Locator, expect
 
+from tests.e2e.crowd import kept
 from tests.e2e.desk import Desk
 from tests.service import Service
 
@@ -64,7 +65,7 @@ async def test_a_list_is_made_renamed_filled_and_deleted(desk: Desk, service: Se
     assert [one["name"] for one in service.get("/api/v2/watchlists/1")["lists"]] == ["default"]
 
 
-async def test_entries_are_ordered_by_drag_and_by_key_and_stay_so(sorted_desk: Desk) -> None:
+async def test_entries_are_ordered_by_drag_and_by_key_and_stay_so(sorted_desk: Desk, service: Service) -> None:
     desk = sorted_desk
     await tab(desk, LISTS[0]).click()
     await shown(desk, *CASH)
@@ -74,6 +75,7 @@ async def test_entries_are_ordered_by_drag_and_by_key_and_stay_so(sorted_desk: D
     await desk.press("Alt+ArrowUp")
     await shown(desk, "SBIN", "WIPRO", "INFY")
     await expect(desk.entry("WIPRO").locator(".entry")).to_be_focused()
+    kept(service, f"/api/v2/watchlist/1?list={LISTS[0]}", "watchlist", "symbol", "SBIN", "WIPRO", "INFY")
     await desk.page.reload()
     await expect(tab(desk, LISTS[0])).to_have_attribute("aria-selected", "true")
     await shown(desk, "SBIN", "WIPRO", "INFY")
@@ -107,5 +109,4 @@ async def test_lists_are_ordered_by_drag_and_by_key(sorted_desk: Desk, service: 
     await desk.press("Alt+ArrowRight")
     await expect(tabs.nth(1)).to_have_attribute("data-list", expiry_day)
     await expect(tab(desk, expiry_day)).to_be_focused()
-    names = [one["name"] for one in service.get("/api/v2/watchlists/1")["lists"]]
-    assert names == ["default", expiry_day, swing]
+    kept(service, "/api/v2/watchlists/1", "lists", "name", "default", expiry_day, swing)

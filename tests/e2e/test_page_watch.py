@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from playwright.async_api import expect
 
+from tests.e2e.crowd import kept
 from tests.e2e.desk import Desk
 from tests.service import Service
 
@@ -98,7 +99,7 @@ async def test_adding_twice_is_told_and_changes_nothing(desk: Desk) -> None:
     await expect(desk.entry("INFY")).to_have_count(0)
 
 
-async def test_entries_move_by_keyboard_and_stay_where_they_were_put(desk: Desk) -> None:
+async def test_entries_move_by_keyboard_and_stay_where_they_were_put(desk: Desk, service: Service) -> None:
     await desk.live()
     for symbol in ("HDFCBANK", "SBIN"):
         await desk.go(f"#/chain/{symbol}")
@@ -110,6 +111,7 @@ async def test_entries_move_by_keyboard_and_stay_where_they_were_put(desk: Desk)
     await desk.press("Alt+ArrowUp")
     await expect(entries.first).to_have_attribute("data-symbol", "SBIN")
     await expect(desk.entry("SBIN").locator(".entry")).to_be_focused()
+    kept(service, "/api/v2/watchlist/1", "watchlist", "symbol", "SBIN", "HDFCBANK")
     await desk.page.reload()
     await expect(entries.first).to_have_attribute("data-symbol", "SBIN")
     for symbol in ("HDFCBANK", "SBIN"):
