@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -280,14 +281,8 @@ class CarriedBook:
         are_open = {index for index in self.open_to if self.lines[index].is_open}
         for shift in level(self.loads(), are_open or self.open_to):
             source, target = self.lines[shift.source], self.lines[shift.target]
-            # What another has yet to let go of, from a move a moment ago, may be asked for there and then dropped.
-            others = [line.carried for line in self.lines if line is not source]
-            free = [
-                key
-                for key in reversed(source.homes)
-                if key not in self.moves and key not in self._held and not any(key in carried for carried in others)
-            ]
-            started += [self._start_move(key, source, target) for key in free[: shift.number]]
+            free = islice((key for key in reversed(source.homes) if self._may_move(key, source)), shift.number)
+            started += [self._start_move(key, source, target) for key in list(free)]
         return started
 
     def turn_back(self, step: StepBack) -> None:
@@ -381,6 +376,11 @@ class CarriedBook:
         self.asked_ms[slot] = self._now_ms()
         self.repeats[slot] += 1
         self.asked_again += 1
+
+    def _may_move(self, key: InstrumentKey, source: Line) -> bool:
+        """What another connection has yet to let go of, from a move a moment ago, must not be asked for there again."""
+        is_elsewhere = any(key in line.carried for line in self.lines if line is not source)
+        return key not in self.moves and key not in self._held and not is_elsewhere
 
     def _start_move(self, key: InstrumentKey, source: Line, target: Line) -> Move:
         move = Move(key, self._instruments[key].token, source.index, target.index)

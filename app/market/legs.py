@@ -52,39 +52,14 @@ class LegFinder:
         self._engine = engine
         self._spots = spots
 
-    def find(
-        self,
-        symbol: str,
-        expiry: str | date | None,
-        instrument_type: InstrumentType,
-        spot: float | None = None,
-        exchange: str | None = None,
-    ) -> Wanted:
-        """What a request comes to; a given ``spot`` wins over the live one. A cash line has no expiry: one is ignored.
-
-        Raises:
-            InstrumentUnknown, ExpiryUnknown: not listed.
-            InvalidRequest: the type does not fit the symbol, or ``spot`` is no price.
-            SpotUnknown: an option chain without a price.
-        """
-        if spot is not None and not (math.isfinite(spot) and spot > 0.0):
-            raise InvalidRequest(f"underlying_ltp must be a price above zero, not {spot}", field="underlying_ltp")
-        name = self._universe.resolve_symbol(symbol)
-        if instrument_type is InstrumentType.EQUITY:
-            return self._cash(name, exchange)
-        if instrument_type is InstrumentType.FUTURE:
-            return self._future(name, expiry, exchange)
-        ladder = self.ladder(name, expiry, exchange)
-        self._require_fit(ladder, instrument_type)
-        return self.cut(ladder, instrument_type, self._require_spot(ladder, instrument_type, spot))
-
     def chain(
         self, symbol: str, expiry: str | date | None, instrument_type: InstrumentType, exchange: str | None = None
     ) -> ChainKey:
-        """What a request names, whether there is a price for its window or not.
+        """What a request names, priced or not. A cash line has no expiry: one is ignored.
 
         Raises:
-            InstrumentUnknown, ExpiryUnknown, InvalidRequest: as :meth:`find`.
+            InstrumentUnknown, ExpiryUnknown: not listed.
+            InvalidRequest: the type does not fit the symbol.
         """
         name = self._universe.resolve_symbol(symbol)
         if instrument_type is InstrumentType.EQUITY:
@@ -93,7 +68,24 @@ class LegFinder:
             return self._future(name, expiry, exchange).chain
         ladder = self.ladder(name, expiry, exchange)
         self._require_fit(ladder, instrument_type)
-        return ChainKey(ladder.exchange, ladder.symbol, ladder.expiry, instrument_type)
+        return _key(ladder, instrument_type)
+
+    def option_chain(self, symbol: str, expiry: str | date | None, exchange: str | None = None) -> ChainKey:
+        """The option chain of a symbol, of whichever kind it is. Raises ``InstrumentUnknown``, ``ExpiryUnknown``."""
+        ladder = self.ladder(self._universe.resolve_symbol(symbol), expiry, exchange)
+        return _key(ladder, self.type_of(ladder))
+
+    def find(self, chain: ChainKey, spot: float | None = None) -> Wanted:
+        """What a listed chain, future or cash line comes to; a given ``spot`` wins over the live one.
+
+        Raises:
+            InstrumentUnknown, ExpiryUnknown: not listed.
+            InvalidRequest: ``spot`` is no price.
+            SpotUnknown: an option chain without a price.
+        """
+        if spot is not None and not (math.isfinite(spot) and spot > 0.0):
+            raise InvalidRequest(f"underlying_ltp must be a price above zero, not {spot}", field="underlying_ltp")
+        return self._around(chain, spot or self.spot(chain))
 
     def shown(self, wanted: Wanted) -> list[Instrument]:
         """Whose prices a wish shows: its legs, and the underlying of a chain."""
@@ -106,15 +98,9 @@ class LegFinder:
         The live spot decides where it is known, else the stored centre.
         """
         try:
-            if chain.instrument_type is InstrumentType.EQUITY:
-                return self._cash(chain.symbol, chain.exchange)
-            if chain.instrument_type is InstrumentType.FUTURE:
-                return self._future(chain.symbol, chain.expiry, chain.exchange)
-            ladder = self.ladder(chain.symbol, chain.expiry, chain.exchange)
-        except (InstrumentUnknown, ExpiryUnknown):
+            return self._around(chain, self.spot(chain) or centre)
+        except (InstrumentUnknown, ExpiryUnknown, SpotUnknown):
             return None
-        spot = self.spot(chain) or centre
-        return None if spot is None else self.cut(ladder, chain.instrument_type, spot)
 
     def spot(self, chain: ChainKey) -> float | None:
         """The live price of a chain's underlying, in rupees."""
@@ -186,8 +172,18 @@ class LegFinder:
                     missing.append(MissingLeg(ladder.strikes[place], option_type, NOT_LISTED))
                 else:
                     legs.append(instrument)
-        chain = ChainKey(ladder.exchange, ladder.symbol, ladder.expiry, instrument_type)
-        return Wanted(chain, tuple(legs), tuple(missing), window)
+        return Wanted(_key(ladder, instrument_type), tuple(legs), tuple(missing), window)
+
+    def _around(self, chain: ChainKey, spot: float | None) -> Wanted:
+        """As :meth:`find`; a chain is cut around ``spot``."""
+        if chain.instrument_type is InstrumentType.EQUITY:
+            return self._cash(chain.symbol, chain.exchange)
+        if chain.instrument_type is InstrumentType.FUTURE:
+            return self._future(chain.symbol, chain.expiry, chain.exchange)
+        ladder = self.ladder(chain.symbol, chain.expiry, chain.exchange)
+        if spot is None:
+            raise SpotUnknown(f"no price of {ladder.symbol} yet and no underlying_ltp given", symbol=ladder.symbol)
+        return self.cut(ladder, chain.instrument_type, spot)
 
     def _cash(self, symbol: str, exchange: str | None) -> Wanted:
         line = self._universe.cash(symbol, exchange)
@@ -210,11 +206,9 @@ class LegFinder:
                 f"options on {ladder.symbol} are {fitting}, not {asked}", field="instrument_type", fitting=str(fitting)
             )
 
-    def _require_spot(self, ladder: LadderLike, kind: InstrumentType, given: float | None) -> float:
-        spot = given or self.spot(ChainKey(ladder.exchange, ladder.symbol, ladder.expiry, kind))
-        if spot is None:
-            raise SpotUnknown(f"no price of {ladder.symbol} yet and no underlying_ltp given", symbol=ladder.symbol)
-        return spot
+
+def _key(ladder: LadderLike, instrument_type: InstrumentType) -> ChainKey:
+    return ChainKey(ladder.exchange, ladder.symbol, ladder.expiry, instrument_type)
 
 
 def _expiring(futures: Sequence[Instrument], expiry: str | date) -> Instrument:

@@ -56,7 +56,7 @@ class WatchlistManager(NamedLists):
 
         Raises:
             ListUnknown: the user has no such list.
-            InstrumentUnknown, ExpiryUnknown, InvalidRequest, SpotUnknown: see :meth:`LegFinder.find`.
+            InstrumentUnknown, ExpiryUnknown, InvalidRequest, SpotUnknown: see ``chain`` and ``find`` of ``LegFinder``.
             AlreadyInWatchlist, ListLimit, CapacityExceeded, StoreUnavailable: nothing has changed.
         """
         return await self._in_turn(
@@ -79,7 +79,7 @@ class WatchlistManager(NamedLists):
         held = self.book.find(user_id, row.name, chain.symbol, chain.expiry, instrument_type)
         if held is not None and held.is_active:  # told before a price is needed: there may be none yet
             raise AlreadyInWatchlist(f"{name_of(chain)} is in {_the_list(row.name)} of user {user_id} already")
-        wanted = self._finder.find(chain.symbol, chain.expiry, instrument_type, underlying_ltp, chain.exchange)
+        wanted = self._finder.find(chain, underlying_ltp)
         permit(self._finder.shown(wanted))
         if held is None:
             self._require_room(row)
@@ -170,13 +170,12 @@ class WatchlistManager(NamedLists):
         exchange: str | None,
         permit: Permit,
     ) -> ChainResult:
-        ladder = self._finder.ladder(self._finder.symbol(symbol), expiry, exchange)
-        kind = self._finder.type_of(ladder)
-        wanted = self._finder.find(ladder.symbol, ladder.expiry, kind, underlying_ltp, ladder.exchange)
+        chain = self._finder.option_chain(symbol, expiry, exchange)
+        wanted = self._finder.find(chain, underlying_ltp)
         permit(self._finder.shown(wanted))
-        held = self.book.find(user_id, EXPLICIT_LIST, ladder.symbol, ladder.expiry, kind)
+        held = self.book.find(user_id, EXPLICIT_LIST, chain.symbol, chain.expiry, chain.instrument_type)
         _, result = await self._take_in(user_id, EXPLICIT_LIST, wanted, held)
-        return replace(result, message=f"{len(wanted.legs)} instruments of {name_of(wanted.chain)} subscribed")
+        return replace(result, message=f"{len(wanted.legs)} instruments of {name_of(chain)} subscribed")
 
     async def release_chain(
         self, user_id: int, symbol: str, expiry: str | date, *, exchange: str | None = None

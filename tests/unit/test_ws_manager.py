@@ -14,7 +14,7 @@ from app.market.ws_manager import PoolHooks, PoolPolicy, WebSocketManager
 from app.ports.feed import LAG_BUCKET_MS, FeedClosed, Retry
 from app.sim.loop import SimLoop
 from tests.tiny_market import MORNING, share
-from tests.unit.venue import LIMITS, LoopClock, OpenOrShut, running, virtually
+from tests.unit.venue import LIMITS, LoopClock, OpenOrShut, Rig, running, virtually
 
 
 def test_the_status_tells_how_fast_data_comes_and_how_late() -> None:
@@ -335,16 +335,21 @@ class TestHandOver:
         virtually(body)
 
 
+async def lopsided(rig: Rig, number: int, even: int = 0) -> None:
+    """So many instruments, of which beyond the first ``even`` only those of the third connection stay."""
+    rig.carry(range(1, number + 1))
+    await rig.ticks(2)
+    for each in range(even + 1, number + 1):
+        if each % 3:
+            rig.wire.uncarry(share(each).key)
+    await rig.ticks(2)
+
+
 class TestRebalance:
     def test_it_levels_make_before_break_without_losing_a_packet(self) -> None:
         async def body(loop: SimLoop) -> None:
             async with running(loop) as rig:
-                rig.carry(range(1, 61))
-                await rig.ticks(2)
-                for number in range(7, 61):
-                    if number % 3:
-                        rig.wire.uncarry(share(number).key)
-                await rig.ticks(2)
+                await lopsided(rig, 60, even=6)
                 assert sorted(rig.wire.ws_usage().values()) == [2, 2, 20]
                 moves = rig.wire.rebalance()
                 assert len(moves) == 12
@@ -368,12 +373,7 @@ class TestRebalance:
     def test_keys_sent_back_before_their_old_connection_let_go_stay_subscribed(self) -> None:
         async def body(loop: SimLoop) -> None:
             async with running(loop) as rig:
-                rig.carry(range(1, 31))
-                await rig.ticks(2)
-                for number in range(1, 31):
-                    if number % 3:
-                        rig.wire.uncarry(share(number).key)
-                await rig.ticks(2)
+                await lopsided(rig, 30)
                 away = {move.key for move in rig.wire.rebalance()}
                 assert len(away) == 6
                 await asyncio.sleep(0.1)
