@@ -188,6 +188,23 @@ def level(price: float) -> tuple[DepthLevel, ...]:
     return (DepthLevel(65, 130, 1, 2, price - 0.05, price + 0.05), empty, empty, empty, empty)
 
 
+class LossyBus(MemoryBus):
+    """Loses the next message of a subject where it is told to, as a bus between machines may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._doomed: set[str] = set()
+
+    def lose_next(self, subject: str) -> None:
+        self._doomed.add(subject)
+
+    def publish(self, subject: str, payload: bytes) -> None:
+        if subject in self._doomed:
+            self._doomed.remove(subject)
+        else:
+            super().publish(subject, payload)
+
+
 class World:
     """Everything from the board to the hub, driven by hand."""
 
@@ -209,7 +226,7 @@ class World:
             self.listing, self.engine, self.prices, self.face, self.desk,
             watchlist=lambda user_id, name: self.lists.get(user_id, {}), status=lambda: dict(self.status),
         )  # fmt: skip
-        self.bus = MemoryBus()
+        self.bus = LossyBus()
         self.shown: list[ChainId] = []
         self.lists_shown: list[int] = []
         self.publisher = Publisher(

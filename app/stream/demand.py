@@ -28,16 +28,19 @@ class Op(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """One message of a hub. ``shown`` are the topics that put chains on screens, told with ``ALL``."""
+    """One message of a hub. Told with ``ALL``: ``heads``, the newest number heard of each key, 0 for none, so that what
+    was lost on the way can be made up for; ``shown``, the topics that put chains on screens."""
 
     hub: str
     op: Op
     keys: tuple[StreamKey, ...]
+    heads: tuple[int, ...] = ()
     shown: tuple[str, ...] = ()
 
     def pack(self) -> bytes:
         keys = [tuple(key) for key in self.keys]
-        return orjson.dumps({"hub": self.hub, "op": self.op, "keys": keys, "shown": self.shown})
+        told = {"hub": self.hub, "op": self.op, "keys": keys, "heads": self.heads, "shown": self.shown}
+        return orjson.dumps(told)
 
 
 def unpack_want(payload: bytes) -> Want:
@@ -45,7 +48,8 @@ def unpack_want(payload: bytes) -> Want:
     try:
         raw = orjson.loads(payload)
         keys = tuple(StreamKey(str(topic), _rate(hz), Format(form)) for topic, hz, form in raw["keys"])
-        return Want(str(raw["hub"]), Op(raw["op"]), keys, tuple(map(str, raw["shown"])))
+        heads, shown = tuple(map(int, raw["heads"])), tuple(map(str, raw["shown"]))
+        return Want(str(raw["hub"]), Op(raw["op"]), keys, heads, shown)
     except (KeyError, TypeError) as bad:
         raise ValueError(f"not a message of a hub: {bad}") from bad
 

@@ -158,14 +158,15 @@ class Hub:
             self.beat()
 
     def beat(self) -> None:
-        """Let go of sequences nobody came back for, and tell the publisher all that is wanted."""
+        """Let go of sequences nobody came back for, and tell the publisher all that is wanted and was heard."""
         now_s = self._clock.monotonic()
         for key, stream in list(self._streams.items()):
             if stream.idle_since_s is not None and now_s - stream.idle_since_s >= self._settings.linger_s:
                 self._drop(key)
             elif stream.asked_s is not None:
                 self._ask(stream)
-        self._tell(Op.ALL, self._streams, shown=self.shown())
+        heads = [stream.log.head for stream in self._streams.values()]
+        self._tell(Op.ALL, self._streams, heads, self.shown())
         if self._day != self._clock.now().date():
             self._day = self._clock.now().date()
             self._note_viewers()
@@ -377,8 +378,8 @@ class Hub:
         stream.asked_s = self._clock.monotonic()
         self._tell(Op.ASK, [stream.key])
 
-    def _tell(self, op: Op, keys: Iterable[StreamKey], shown: Iterable[str] = ()) -> None:
-        self._bus.publish(WANT_SUBJECT, Want(self._name, op, tuple(keys), tuple(shown)).pack())
+    def _tell(self, op: Op, keys: Iterable[StreamKey], heads: Iterable[int] = (), shown: Iterable[str] = ()) -> None:
+        self._bus.publish(WANT_SUBJECT, Want(self._name, op, tuple(keys), tuple(heads), tuple(shown)).pack())
 
     # -- deliveries
 

@@ -33,6 +33,7 @@ SLICE_S = 0.002  # and a step of 2 or 3 ms: others wait 5 at the most
 ROWS_TOGETHER = 1_600  # some 7 ms with all that is done for them
 LOOKS_A_SECOND = 1
 HUB_SILENCE_S = 10.0
+REST_S = 1.0  # after the last step: by then each hub has heard it, or it is lost
 
 
 class Screens(Protocol):
@@ -59,6 +60,7 @@ class RateClass:
     hz: int
     sequence: Sequence
     seen: int = -1  # stamp of the face
+    stepped_s: float = 0.0
     formats: set[Format] = field(default_factory=set)
 
 
@@ -152,6 +154,8 @@ class Publisher:
             self._close_unwanted()
         for key in want.keys if want.op is not Op.DROP else ():
             self._serve(want, key)
+        for key, head in zip(want.keys, want.heads, strict=False):
+            self._make_up(key, head)
 
     def _serve(self, want: Want, key: StreamKey) -> None:
         held = self._topics.get(key.topic)
@@ -172,6 +176,15 @@ class Publisher:
             self._step(held, rate)
         else:
             rate.formats.add(key.format)
+            self._publish_snapshot(held, rate, key.format)
+
+    def _make_up(self, key: StreamKey, head: int) -> None:
+        """Tell a hub what got lost on its way there; of a sequence that goes on, the next step tells it anyway."""
+        held = self._topics.get(key.topic)
+        rate = held.classes.get(key.hz) if held else None
+        if held is None or rate is None or rate.sequence.seq == head:
+            return
+        if self._clock.monotonic() - rate.stepped_s >= REST_S:
             self._publish_snapshot(held, rate, key.format)
 
     def _open(self, topic: Topic) -> OpenTopic:
@@ -289,6 +302,7 @@ class Publisher:
         update = rate.sequence.advance(held.source.picture(), self._clock.now_ms())
         if update is None:
             return
+        rate.stepped_s = self._clock.monotonic()
         self._highest[rate.hz] = max(self._highest[rate.hz], update.seq)
         for form in rate.formats:
             self._publish(held, rate, form, update)

@@ -15,6 +15,7 @@ from app.dhan.codec import Subscribe, decode, encode_packet, parse_command
 from tests.fixtures.boards import NOW_MS, random_packet
 
 SEEDS = range(60)
+pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimestamp")  # the SDK's, since Python 3.12
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from app.market.live_prices import KNOWN_AFTER
 from app.market.states import InstrumentState
 from app.stream import publisher
 from app.stream.fields import ROW_FIELDS
+from app.stream.topics import Format, StreamKey
 from tests.stream_world import DAY, FUTURE, NIFTY, NIFTY_CHAIN, RELIANCE, World
 
 CHAIN = "chain:NIFTY:26FEB2026"
@@ -291,6 +292,49 @@ async def test_silent_hub_is_forgotten(world: World) -> None:
     assert world.publisher.open_topics == 0
 
 
+@pytest.mark.parametrize("lost", ["the first message", "a change", "a change, and what makes up for it"])
+async def test_a_lost_message_that_nothing_follows_is_made_up_for(world: World, lost: str) -> None:
+    world.books.subscribe(RELIANCE)
+    world.tick(RELIANCE, 2641.5)
+    reader, key = world.join(), StreamKey("quotes:RELIANCE_EQ", 10, Format.JSON)
+    if lost == "the first message":
+        world.bus.lose_next(key.subject)
+        reader.watch(key.topic)
+    else:
+        reader.watch(key.topic)
+        reader.read()
+        world.bus.lose_next(key.subject)
+        world.tick(RELIANCE, 2650.0)
+        world.round()
+    if lost == "a change, and what makes up for it":
+        world.clock.at_ms += 1_000
+        world.bus.lose_next(key.subject)
+        world.hub.beat()
+    assert reader.read() == []
+    world.clock.at_ms += 1_000
+    world.hub.beat()
+    (told,) = reader.read()
+    assert told["type"] == "snapshot"
+    assert told["data"]["rows"]["RELIANCE_EQ"]["ltp"] == (2641.5 if lost == "the first message" else 2650.0)
+    world.hub.beat()
+    assert reader.read() == []
+
+
+async def test_what_may_still_be_on_its_way_is_not_told_twice(world: World) -> None:
+    world.books.subscribe(RELIANCE)
+    reader, key = world.join(), StreamKey("quotes:RELIANCE_EQ", 10, Format.JSON)
+    reader.watch(key.topic)
+    reader.read()
+    world.bus.lose_next(key.subject)
+    world.tick(RELIANCE, 2650.0)
+    world.round()
+    world.hub.beat()
+    assert reader.read() == []
+    world.tick(RELIANCE, 2651.0)
+    world.round()
+    assert [message["type"] for message in reader.read()] == ["snapshot"]
+
+
 async def test_chains_on_screens_are_told(world: World) -> None:
     world.join().watch(CHAIN, "quotes:NIFTY_IDX")
     world.hub.beat()
@@ -320,9 +364,11 @@ async def test_a_chain_that_is_listed_no_longer_is_on_no_screen(world: World, mo
 
 
 async def test_demand_that_is_no_demand_is_counted(world: World) -> None:
-    for payload in (b"", b"[]", b'{"hub":"x","op":"add","keys":[["status",3,"json"]],"shown":[]}', b"\xff"):
+    for payload in (b"", b"[]", b'{"hub":"x","op":"add","keys":[["status",3,"json"]],"heads":[],"shown":[]}', b"\xff"):
         world.bus.publish("want.stream", payload)
-    world.bus.publish("want.stream", b'{"hub":"x","op":"add","keys":[["quotes:NOBODY",5,"json"]],"shown":[]}')
+    world.bus.publish(
+        "want.stream", b'{"hub":"x","op":"add","keys":[["quotes:NOBODY",5,"json"]],"heads":[],"shown":[]}'
+    )
     assert world.publisher.refused == 5
     assert world.publisher.open_topics == 0
 
