@@ -28,11 +28,14 @@ class Pace:
         return bool(self._spells)
 
     async def run(self) -> None:
-        """Until the last spell is over; when cancelled, what is left of the run has full pace."""
+        """Until the last spell is over; when cancelled, what is left of the run has full pace.
+
+        Full pace begins a little before a spell: by then the exchange's step, say, that was put off has come.
+        """
         try:
             for begins_s, ends_s in self._spells:
                 self._loop.slack_s = QUIET_S
-                await asyncio.sleep(begins_s - self._loop.time())
+                await asyncio.sleep(begins_s - QUIET_S - self._loop.time())
                 self._loop.slack_s = 0
                 await asyncio.sleep(ends_s - self._loop.time())
             self._loop.slack_s = QUIET_S if self._spells else 0
