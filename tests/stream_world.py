@@ -198,6 +198,9 @@ class LossyBus(MemoryBus):
     def lose_next(self, subject: str) -> None:
         self._doomed.add(subject)
 
+    def heal(self) -> None:
+        self._doomed.clear()
+
     def publish(self, subject: str, payload: bytes) -> None:
         if subject in self._doomed:
             self._doomed.remove(subject)

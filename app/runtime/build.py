@@ -77,6 +77,7 @@ class Given:
     clock: ShiftedClock | None = None
     calendar: Calendar | None = None
     store: Store | None = None
+    bus: Bus | None = None
     rng: random.Random | None = None
     limits: FeedLimits = DHAN_LIMITS
     slots: int = BOARD_SLOTS
@@ -216,7 +217,10 @@ def build(settings: Settings, *, in_memory: bool = False, given: Given | None = 
     authenticator = Authenticator(store, clock, key, settings.bt_auth)
     began_s = clock.machine_ms() // 1000
     life_s = began_s if in_memory else next_life(settings, began_s)
-    outbound = _build_outbound(settings, clock, calendar, market, authenticator, store, life_s, is_lazy=given.is_lazy)
+    bus = given.bus or _build_bus(settings)
+    outbound = _build_outbound(
+        settings, clock, calendar, market, authenticator, store, bus, life_s, is_lazy=given.is_lazy
+    )
     relay.renewed = market.ws_manager.credentials_renewed
     relay.deliver = outbound.publisher.notify
     status = Status()
@@ -255,11 +259,11 @@ def _build_outbound(
     market: Market,
     authenticator: Authenticator,
     store: Store,
+    bus: Bus,
     life_s: int,
     *,
     is_lazy: bool,
 ) -> Outbound:
-    bus = _build_bus(settings)
     board = market.board
     face = Face(board, market.states, clock)
     chains = ChainView(market.registry, market.engine, board, calendar)

@@ -122,6 +122,7 @@ def shape_of(seed: int, minutes: float, universe: Universe = Universe.SMALL) -> 
         hours=hours,
         sets_clock=not is_day and rng.random() < 0.25,
         is_refused=not seed % 3,
+        is_lossy=seed % 4 == 1,
         limits=limits,
         world=world,
         users=rng.randint(2, 5),

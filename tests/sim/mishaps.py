@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from app.sim.faults import FaultKind, make_fault
+from app.stream.demand import WANT_SUBJECT
 from tests.sim.people import Note, Screen
 from tests.sim.stage import Stage, StoreTrouble
 
@@ -33,11 +34,14 @@ class Mishaps:
             kinds.append(self._set_clock)
         if self._stage.shape.is_refused:
             kinds.append(self._restart_while_limited)
+        if self._stage.shape.is_lossy:
+            kinds.append(self._lose_messages)
         return [self._stage.loop.create_task(kind(), name=f"play {kind.__name__}") for kind in kinds]
 
     def heal(self) -> None:
         self._stage.exchange.heal()
         self._stage.store.trouble_now = None
+        self._stage.bus.heal()
         for screen in self._screens:
             screen.calm()
 
@@ -73,6 +77,14 @@ class Mishaps:
             exchange.inject(make_fault(FaultKind.REFUSE, seconds=AWAY_S, value=503.0), now_s)
             if exchange.lines:
                 exchange.inject(make_fault(FaultKind.CUT, connection=self._rng.choice(list(exchange.lines))), now_s)
+
+    async def _lose_messages(self) -> None:
+        """Between the publisher and the hub, either way."""
+        while True:
+            await self._wait(1.0)
+            streams = [key.subject for key in self._stage.runtime.outbound.hub._streams]
+            self._note("lost")
+            self._stage.bus.lose_next(self._rng.choice([WANT_SUBJECT, *streams]))
 
     async def _set_clock(self) -> None:
         while True:

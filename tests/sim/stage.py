@@ -43,6 +43,7 @@ from app.sim.server import FeedSocket, ServerConfig, SimulatorServer
 from app.storage.memory_store import MemoryStore
 from tests.sim.exchange_watch import WatchedExchange
 from tests.sim.pace import Pace, Spell
+from tests.stream_world import LossyBus
 from tests.tiny_market import write_tiny_master
 
 IST = ZoneInfo("Asia/Kolkata")
@@ -142,6 +143,7 @@ class Shape:
     gap_s: float = 5.0  # between two acts of a user
     sets_clock: bool = False
     is_refused: bool = False
+    is_lossy: bool = False  # the bus is as one between machines
     hours: Hours = Hours.ALWAYS
 
 
@@ -303,10 +305,12 @@ class Stage:
             bt_return_room=self.shape.return_room,
             bt_return_after_s=self.shape.return_after_s,
         )
+        self.bus = LossyBus()
         given = Given(
             self.clock,
             self.calendar,
             self.store,
+            self.bus,
             self.rng,
             self.shape.limits,
             self.shape.world.slots,
