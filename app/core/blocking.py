@@ -1,9 +1,9 @@
-"""Use cases for callers that cannot await: the doors of the user's document."""
+"""Use cases for callers that cannot await, and for other threads: the doors of the user's document."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -31,6 +31,18 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(coroutine)
     with ThreadPoolExecutor(1) as helper:  # this thread's loop belongs to somebody else
         return helper.submit(asyncio.run, coroutine).result()
+
+
+def on_loop(call: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """Call on the running service's loop, whichever thread asks; where no service runs, here."""
+    loop = current.loop()
+    if loop is None or not loop.is_running() or _running_loop() is loop:
+        return call(*arguments, **named)
+    return asyncio.run_coroutine_threadsafe(_called(call, arguments, named), loop).result()
+
+
+async def _called(call: Callable[..., T], arguments: tuple[Any, ...], named: dict[str, Any]) -> T:
+    return call(*arguments, **named)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -7,20 +7,29 @@ running service and calls its owner. Where no service runs in this process, one 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
-_stack: list[tuple[Any, Any]] = []
+
+def _here(call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    return call(*arguments, **named)
+
+
+_stack: list[tuple[Any, Any, Callable[..., Any]]] = []
 _in_memory: list[Any] = []
 
 
-def enter(runtime: Any, loop: Any) -> None:
-    """Make ``runtime`` the one that the doors open to; ``loop`` is the event loop it lives on, if any."""
-    _stack.append((runtime, loop))
+def enter(runtime: Any, loop: Any, call: Callable[..., Any] = _here) -> None:
+    """Make ``runtime`` the one that the doors open to.
+
+    ``loop`` is the event loop it lives on, if any, and ``call(function, ...)`` calls there from any thread.
+    """
+    _stack.append((runtime, loop, call))
 
 
 def leave(runtime: Any) -> None:
     """Take ``runtime`` out, whichever others have started since."""
-    _stack[:] = [pair for pair in _stack if pair[0] is not runtime]
+    _stack[:] = [entry for entry in _stack if entry[0] is not runtime]
 
 
 def is_running() -> bool:
@@ -30,6 +39,11 @@ def is_running() -> bool:
 def loop() -> Any:
     """The event loop of the running service; None where none runs."""
     return _stack[-1][1] if _stack else None
+
+
+def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Call on the event loop of the running service, whichever thread asks; where none runs, here."""
+    return (_stack[-1][2] if _stack else _here)(function, *arguments, **named)
 
 
 def runtime() -> Any:

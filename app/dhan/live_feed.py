@@ -28,6 +28,7 @@ from picows import (
 )
 
 from app.core import current
+from app.core.blocking import run
 from app.core.ids import InstrumentKey, Mode
 from app.dhan.codec import encode_disconnect, encode_subscribe, encode_unsubscribe
 from app.dhan.decoder import FrameWriter
@@ -298,9 +299,13 @@ def _hang_up(opening: asyncio.Task[tuple[WSTransport, WSListener | None]]) -> No
         opening.result()[0].disconnect(graceful=False)
 
 
-async def run_feed() -> None:
-    """Keep the running service's connections up until cancelled (contract, section 8)."""
-    await current.runtime().ws_manager.run()
+def run_feed() -> None:
+    """Wait for as long as the running service keeps its connections up (contract, section 8).
+
+    They come up and go with the service, and never a second time beside it: nothing is opened here. Where no service
+    runs there are none, and this returns at once.
+    """
+    run(current.runtime().ws_manager.wait_stopped())
 
 
 def _login_url(url: str, token: str, client_id: str) -> str:

@@ -45,6 +45,11 @@ def load_instruments() -> RegistryReport | None:
 
 def load_tier_b_chains() -> dict[str, object]:
     """Look at the always-on chains now; those whose spot is known are subscribed. Returns what is and what waits."""
+    report: dict[str, object] = current.call(_look_at_tier_b)
+    return report
+
+
+def _look_at_tier_b() -> dict[str, object]:
     runtime = current.runtime()
     runtime.control.use_universe(runtime.always_on())
     report: dict[str, object] = runtime.control.tier_b_report()

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from app.core import current
+from app.core.blocking import on_loop
 from app.core.eod import EndOfDay
 from app.core.errors import MasterRefused, StoreUnavailable, TerminalError
 from app.core.ids import Segment
@@ -90,7 +91,7 @@ class Starter:
         stack.callback(schedule.stop)
         await schedule.start()
         await self._start_tasks(stack, simulator)
-        current.enter(runtime, asyncio.get_running_loop())
+        current.enter(runtime, asyncio.get_running_loop(), on_loop)
         stack.callback(current.leave, runtime)
         stack.callback(self._heap.give_back)
         self._heap.take_over()

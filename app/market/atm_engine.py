@@ -11,9 +11,9 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
-from app.core import current
+from app.core.doors import Door
 from app.core.errors import ExpiryUnknown, InstrumentUnknown, SpotUnknown
 from app.core.ids import Exchange, InstrumentKey, format_expiry, format_strike, parse_expiry
 from app.core.instruments import Instrument
@@ -380,7 +380,9 @@ class ATMEngine:
         )
 
 
+_DOOR = cast("ATMEngine", Door(ATMEngine, lambda service: service.engine))
+
+
 def get_atm_engine() -> ATMEngine:
     """The running service's engine: a door of the user's document."""
-    engine: ATMEngine = current.runtime().engine
-    return engine
+    return _DOOR

@@ -97,6 +97,8 @@ class FeedPool:
         self._minting = asyncio.Lock()
         self._renewed = asyncio.Event()
         self._opening = asyncio.Lock()
+        self._stopped = asyncio.Event()
+        self._stopped.set()
         book.on_work(lambda index: self.lines[index].wake.set())
 
     # -- what others may ask ----------------------------------------------------------------------------------------
@@ -123,11 +125,19 @@ class FeedPool:
         """Keep every connection up until cancelled."""
         if self._feed is None:
             return
-        async with asyncio.TaskGroup() as group:
-            for line in self.lines:
-                line.since_s = self._clock.monotonic()
-                group.create_task(self._keep_up(line, self._feed))
-            group.create_task(self._watch())
+        self._stopped.clear()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for line in self.lines:
+                    line.since_s = self._clock.monotonic()
+                    group.create_task(self._keep_up(line, self._feed))
+                group.create_task(self._watch())
+        finally:
+            self._stopped.set()
+
+    async def wait_stopped(self) -> None:
+        """Until nothing keeps the connections up; at once where nothing does."""
+        await self._stopped.wait()
 
     # -- one connection ----------------------------------------------------------------------------------------------
 

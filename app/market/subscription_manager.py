@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Protocol
+from typing import Protocol, cast
 
-from app.core import current
+from app.core.doors import Door
 from app.core.errors import CapacityExceeded, InstrumentUnknown, InvalidRequest, TerminalError
 from app.core.ids import Exchange, InstrumentKey, InstrumentKind, OptionType, Segment, Tier, format_expiry
 from app.core.instruments import Instrument
@@ -431,7 +431,9 @@ def _tier(name: str) -> Tier:
         raise InvalidRequest(f"no such tier: {name!r}; TIER_A or TIER_B") from None
 
 
+_DOOR = cast("SubscriptionManager", Door(SubscriptionManager, lambda service: service.subscriptions))
+
+
 def get_subscription_manager() -> SubscriptionManager:
     """The running service's wishes: a door of the user's document."""
-    manager: SubscriptionManager = current.runtime().subscriptions
-    return manager
+    return _DOOR

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import date
+from typing import cast
 
-from app.core import current
 from app.core.blocking import run
+from app.core.doors import Door
 from app.core.errors import AlreadyInWatchlist, NotInWatchlist, TerminalError
 from app.core.ids import format_expiry
 from app.core.instruments import Instrument
@@ -241,6 +242,7 @@ class WatchlistManager(NamedLists):
                 "symbol": each.symbol,
                 "expiry_date": None if each.expiry is None else format_expiry(each.expiry),
                 "instrument_type": str(each.instrument_type),
+                "added_at": each.added_at.isoformat(),
                 "added_order": each.added_order,
                 "state": each.state,
             }
@@ -336,10 +338,19 @@ class WatchlistManager(NamedLists):
                 self._journal.note_entry(entry.id)
 
 
+_DOOR = cast(
+    "WatchlistManager",
+    Door(
+        WatchlistManager,
+        lambda service: service.watchlists,
+        waiting=("add_to_watchlist", "remove_from_watchlist", "clear_all_user_watchlist"),
+    ),
+)
+
+
 def get_watchlist_manager() -> WatchlistManager:
     """The running service's lists: a door of the user's document."""
-    manager: WatchlistManager = current.runtime().watchlists
-    return manager
+    return _DOOR
 
 
 def _the_list(name: str) -> str:

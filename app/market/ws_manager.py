@@ -7,12 +7,12 @@ Wishes come in through ``carry`` and ``uncarry``, which only :class:`Subscriptio
 from __future__ import annotations
 
 import random
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from app.core import current
+from app.core.doors import Door
 from app.core.ids import InstrumentKey
 from app.core.instruments import Instrument
 from app.core.sessions import Calendar
@@ -153,6 +153,10 @@ class WebSocketManager:
         """Keep the connections up until cancelled."""
         await self._pool.run()
 
+    async def wait_stopped(self) -> None:
+        """Until :meth:`run` has ended; at once where it does not run."""
+        await self._pool.wait_stopped()
+
     # -- doors -----------------------------------------------------------------------------------------------------
 
     def rebalance(self) -> list[Move]:
@@ -200,7 +204,9 @@ class WebSocketManager:
         }
 
 
+_DOOR = cast("WebSocketManager", Door(WebSocketManager, lambda service: service.ws_manager))
+
+
 def get_ws_manager() -> WebSocketManager:
     """The running service's connections: a door of the user's document."""
-    manager: WebSocketManager = current.runtime().ws_manager
-    return manager
+    return _DOOR

@@ -16,11 +16,12 @@ from fastapi import FastAPI
 
 from app.core import current
 from app.core.errors import MasterRefused
+from app.dhan.live_feed import run_feed
 from app.lifecycle import hooks
 from app.main import create_app
-from app.market.registry import REGISTRY
+from app.market.registry import REGISTRY, InstrumentRegistry
 from app.market.subscription_manager import get_subscription_manager
-from app.market.watchlist_manager import get_watchlist_manager
+from app.market.watchlist_manager import WatchlistManager, get_watchlist_manager
 from app.settings import Settings
 from tests.masters import SMALL
 
@@ -83,6 +84,9 @@ async def test_doors_from_another_thread_use_the_running_service(tmp_path: Path)
         ok, message, ws_id = get_subscription_manager().subscribe("RELIANCE_EQ", "RELIANCE", None, None, None, "TIER_A")
         assert ok, message
         assert ws_id in (None, 1, 2, 3, 4, 5)
+        assert await asyncio.to_thread(run_feed) is None, "no feed to wait for"
+        assert isinstance(REGISTRY, InstrumentRegistry)
+        assert isinstance(manager, WatchlistManager)
         assert await asyncio.to_thread(hooks.eod_cleanup) >= 0
         assert manager.get_user_watchlist(1) == []
         assert {"end_of_day", "refresh_master"} <= {job.id for job in hooks.scheduler.get_jobs()}  # type: ignore[attr-defined]

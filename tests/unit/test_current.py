@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from app.core import blocking, current
+from app.core.doors import Door
 
 
 class Service:
@@ -66,3 +68,49 @@ def test_without_a_service_a_use_case_runs_on_a_loop_of_its_own() -> None:
 
 async def test_without_a_service_a_foreign_loop_is_left_alone() -> None:
     assert blocking.run(answer_later()) == "here"
+
+
+class Owner:
+    """An owner of state, which tells the thread it was called on."""
+
+    size = 3
+
+    def thread(self) -> int:
+        return threading.get_ident()
+
+    def wait(self) -> int:
+        return blocking.run(self.answer())
+
+    async def answer(self) -> int:
+        return threading.get_ident()
+
+
+class Running:
+    owner = Owner()
+
+
+async def test_a_door_calls_on_the_service_s_thread_whoever_asks() -> None:
+    door = Door(Owner, lambda service: service.owner, waiting=("wait",))
+    service = Running()
+    current.enter(service, asyncio.get_running_loop(), blocking.on_loop)
+    try:
+        here = threading.get_ident()
+        assert door.thread() == here
+        assert await asyncio.to_thread(lambda: door.thread()) == here
+        assert await asyncio.to_thread(lambda: door.wait()) == here
+        assert await door.answer() == here
+        assert door.size == 3
+    finally:
+        current.leave(service)
+
+
+def test_a_door_passes_for_what_it_stands_for_and_opens_only_when_used() -> None:
+    def nobody(service: object) -> Owner:
+        raise AssertionError("opened")
+
+    door: object = Door(Owner, nobody)
+    assert isinstance(door, Owner)
+    assert not hasattr(door, "__wrapped__")
+    assert not hasattr(door, "_pytestfixturefunction")
+    assert repr(door) == "<door to the running service's Owner>"
+    assert not current.is_running()

@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import cast
 
+from app.core import current
+from app.core.doors import Door
 from app.core.errors import ExpiryUnknown, InstrumentUnknown, MasterRefused
 from app.core.ids import (
     Exchange,
@@ -24,7 +27,6 @@ from app.core.ids import (
 )
 from app.core.instruments import Instrument
 from app.market.instrument_master.convert import map_master
-from app.market.instrument_master.door import REGISTRY, service_today
 from app.market.instrument_master.ladder import Ladder, strike_step
 from app.market.instrument_master.layout import CALL, Itype, Lists
 from app.market.instrument_master.report import RegistryReport
@@ -43,6 +45,12 @@ SPOTS_KEPT = 4_096
 _DERIVATIVES = int(
     Lists.INDEX_DERIVATIVE | Lists.STOCK_DERIVATIVE | Lists.COMMODITY_DERIVATIVE | Lists.CURRENCY_DERIVATIVE
 )
+
+
+def _service_today() -> date:
+    """The day by the clock of the running service."""
+    today: date = current.runtime().clock.now().date()
+    return today
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,7 @@ class SymbolInfo:
 class InstrumentRegistry:
     """OWNS the instrument universe. Every list of derivatives starts at ``today()``: what is over is not listed."""
 
-    def __init__(self, today: Callable[[], date] = service_today) -> None:
+    def __init__(self, today: Callable[[], date] = _service_today) -> None:
         self._today = today
         self._path: Path | None = None
         self._table: MasterTable | None = None
@@ -453,3 +461,6 @@ def _report(table: MasterTable, today: date) -> RegistryReport:
         left_out=left_out,
         day=today,
     )
+
+
+REGISTRY = cast("InstrumentRegistry", Door(InstrumentRegistry, lambda service: service.registry))
