@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from app.core.errors import SpotUnknown
+from app.market.atm_engine import nearest
 from app.market.states import InstrumentState
 
 if TYPE_CHECKING:
@@ -57,11 +58,16 @@ def taken_window(services: Services, window: CachedWindow | None, given: float |
 
 
 def window_answer(services: Services, window: CachedWindow, spot: Spot | None) -> dict[str, object]:
-    """The fields of endpoint 4 for a window; ``spot`` is what the caller is told it stands on."""
+    """The fields of endpoint 4 for a window; ``spot`` is what the caller is told it stands on.
+
+    The window may have been centred on a price up to a step away; the ATM strike is that of the price that is told.
+    """
     record = services.atm.describe(window)
     shown = spot or Spot(window.window.centre, "last", None)
+    ladder = window.ladder.strikes
     return {
         **record,
+        "atm_strike": ladder[nearest(ladder, shown.ltp)],
         "underlying_ltp": shown.ltp,
         "underlying_source": shown.source,
         "underlying_age_ms": shown.age_ms,

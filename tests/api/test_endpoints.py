@@ -167,6 +167,15 @@ async def test_the_price_of_the_feed_is_used_and_aged(world: World, client: http
     assert chain["underlying_age_ms"] == 400_000
 
 
+async def test_the_told_atm_fits_the_told_price_whatever_the_window_was_centred_on(client: httpx.AsyncClient) -> None:
+    await get(client, "/option-chain/RELIANCE", expiry="26FEB2026", underlying_ltp=2659)
+    chain = await get(client, "/option-chain/RELIANCE", expiry="26FEB2026", quotes="true")
+    assert (chain["underlying_ltp"], chain["atm_strike"]) == (2641.5, 2640)
+    assert chain["summary"]["atm_strike"] == 2640
+    taken = (await client.post("/api/v2/watchlist/add", json={**ADD, "underlying_ltp": 2655})).json()["option_chain"]
+    assert (taken["underlying_ltp"], taken["atm_strike"]) == (2655, 2660)
+
+
 async def test_looking_subscribes_nothing(client: httpx.AsyncClient) -> None:
     before = await get(client, "/subscriptions/status")
     await get(client, "/option-chain/RELIANCE", expiry="26FEB2026", quotes="true")
