@@ -22,6 +22,7 @@ from app.core.ids import Segment
 from app.core.sessions import Phase
 from app.dhan.scrip_master import DETAILED_URL, MasterDownload, MasterUnavailable
 from app.lifecycle.feed_lock import FeedLock
+from app.lifecycle.first_prices import first_prices
 from app.lifecycle.heap import Heap
 from app.lifecycle.logs import set_up_logs
 from app.lifecycle.pulse import Pulse, core_wait_ms
@@ -91,6 +92,8 @@ class Starter:
         stack.callback(schedule.stop)
         await schedule.start()
         await self._start_tasks(stack, simulator)
+        if runtime.upstream.feed is not None:
+            await first_prices(runtime.control, runtime.ws_manager, runtime.clock)
         current.enter(runtime, asyncio.get_running_loop(), on_loop)
         stack.callback(current.leave, runtime)
         stack.callback(self._heap.give_back)

@@ -107,6 +107,11 @@ class FeedPool:
     def connected(self) -> int:
         return sum(1 for line in self.lines if line.state is LineState.UP)
 
+    @property
+    def is_away(self) -> bool:
+        """Every connection has failed or been refused."""
+        return not any(line.state in (LineState.OFF, LineState.STARTING, LineState.UP) for line in self.lines)
+
     def credentials_renewed(self) -> None:
         """There is a new token: connections that wait for one try again."""
         self._generation += 1

@@ -127,6 +127,11 @@ class WebSocketManager:
         return self._pool.connected
 
     @property
+    def is_away(self) -> bool:
+        """Every connection has failed or been refused."""
+        return self._pool.is_away
+
+    @property
     def is_settled(self) -> bool:
         """Whether nothing waits to be sent and nothing moves."""
         book = self._book
