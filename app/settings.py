@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from datetime import date
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -16,13 +17,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import (
     BeforeValidator,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
 from app.core.entitlement import parse_segments
 from app.core.eod import EndOfDayRule, parse_eod_time
@@ -38,6 +40,9 @@ _HOST_NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?\.)*[a-z](?:[a-z0
 
 # Each may come from the file that its ``_FILE`` names.
 FROM_FILES = ("bt_secret_key", "bt_database_url", "dhan_access_token", "dhan_pin", "dhan_totp_secret")
+ENV_FILE = ".env"
+OTHER_NAMES = frozenset({"BT_TOKEN"})  # of the command line
+SPELT_ALIKE = 0.8
 SECRET_BYTES_MAX = 8_192
 SECRET_KEY_CHARS_MIN = 16
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -84,7 +89,7 @@ OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_none_if_blank)]
 class Settings(BaseSettings):
     """What one process was told. Field names are the environment's names in lower case."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_file=ENV_FILE, extra="ignore", frozen=True, env_ignore_empty=True)
 
     bt_host: str = "127.0.0.1"
     bt_port: int = Field(default=8000, ge=0, le=65535)
@@ -142,6 +147,8 @@ class Settings(BaseSettings):
     bt_code_806_delay_s: float = Field(default=300.0, ge=1, le=86_400)
     bt_http_429_delay_s: float = Field(default=60.0, ge=1, le=86_400)
     bt_http_429_delay_max_s: float = Field(default=900.0, ge=1, le=86_400)
+
+    _unknown_names: tuple[str, ...] = PrivateAttr(default=())
 
     @model_validator(mode="before")
     @classmethod
@@ -250,6 +257,15 @@ class Settings(BaseSettings):
         return [each for password in written if password for each in {password, unquote(password)}]
 
     @property
+    def shown_database_url(self) -> str:
+        return without_password(self.bt_database_url)
+
+    @property
+    def unknown_names(self) -> tuple[str, ...]:
+        """What the environment has that looks like a setting and is none, in words."""
+        return self._unknown_names
+
+    @property
     def has_dhan_credentials(self) -> bool:
         mints = self.dhan_pin is not None and self.dhan_totp_secret is not None
         return self.dhan_client_id is not None and (self.dhan_access_token is not None or mints)
@@ -287,9 +303,30 @@ def load_settings() -> Settings:
         SettingsError: the first bad setting, in one line.
     """
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         raise SettingsError(one_line(error)) from None
+    settings._unknown_names = _unknown_names()
+    return settings
+
+
+def _unknown_names() -> tuple[str, ...]:
+    """A setting's name that is misspelt would be passed over without a word."""
+    known = {name.upper() for name in Settings.model_fields} | OTHER_NAMES
+    sources = EnvSettingsSource(Settings), DotEnvSettingsSource(Settings)
+    told = {name.upper() for source in sources for name in source.env_vars}
+    unknown = sorted(name for name in told - known if name.startswith(("BT_", "DHAN_")))
+    return tuple(f"{name} is no setting{_like(name, known)}" for name in unknown)
+
+
+def _like(name: str, known: set[str]) -> str:
+    near = get_close_matches(name, known, 1, SPELT_ALIKE)
+    return f"; {near[0]} is one" if near else ""
+
+
+def without_password(text: str) -> str:
+    """Text with URLs in it, as it may be shown."""
+    return _PASSWORD_IN_URL.sub("//…@", text)
 
 
 def one_line(error: ValidationError) -> str:
@@ -301,5 +338,5 @@ def one_line(error: ValidationError) -> str:
     name = str(first["loc"][0]).upper()
     field = Settings.model_fields.get(name.lower())
     is_secret = field is not None and "Secret" in str(field.annotation)
-    was = "(hidden)" if is_secret else _PASSWORD_IN_URL.sub("//…@", repr(first["input"]))
+    was = "(hidden)" if is_secret else without_password(repr(first["input"]))
     return f"{name} was {was}: {message}"

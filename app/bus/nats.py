@@ -121,7 +121,7 @@ class NatsBus:
             if not self._ready.is_set():
                 await self.stop()
         if not self._ready.is_set():
-            raise ConnectionError(f"no NATS server at {_address(self._url)}")
+            raise ConnectionError(f"BT_NATS_URL: no NATS server at {_address(self._url)}")
 
     async def stop(self) -> None:
         """Send what waits, within a bound of time, and disconnect; subscriptions stay for the next start."""

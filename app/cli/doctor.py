@@ -68,6 +68,8 @@ class Doctor:
         if preopen:
             checks.append(self.preopen)
         yield Finding("settings", Level.OK, f"feed {self.settings.feed_source}, authentication {self.settings.bt_auth}")
+        for hint in self.settings.unknown_names:
+            yield Finding("settings", Level.WARN, hint)
         for check in checks:
             yield from check()
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -100,20 +103,22 @@ def serve(
             os.environ[name] = str(value)  # the application reads its settings itself, also in a reloader's child
     settings = load_settings()
     refuse_second_owner(settings)
-    uvicorn.run(
-        "app.main:app",
-        host=settings.bt_host,
-        port=settings.bt_port,
-        http=PatientHttp,
-        reload=reload,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # who is asking is judged by the connection itself
-        timeout_graceful_shutdown=10,
-        ws_max_size=65_536,
-        ws_per_message_deflate=False,  # packed columns hardly shrink, and packing them anew for each client is dear
-    )
+    refuse_taken_port(settings)
+    with _ended_by_server():
+        uvicorn.run(
+            "app.main:app",
+            host=settings.bt_host,
+            port=settings.bt_port,
+            http=PatientHttp,
+            reload=reload,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # who is asking is judged by the connection itself
+            timeout_graceful_shutdown=10,
+            ws_max_size=65_536,
+            ws_per_message_deflate=False,  # packed columns hardly shrink, and packing them anew for each client is dear
+        )
 
 
 def refuse_second_owner(settings: Settings) -> None:
@@ -131,6 +136,32 @@ def refuse_second_owner(settings: Settings) -> None:
     if holder is not None:
         raise CommandFailed(f"{holder} owns the feed of {settings.bt_data_dir}; this one opens no socket")
     lock.release()
+
+
+def refuse_taken_port(settings: Settings) -> None:
+    """Say that nothing can listen there before anything is started; the server itself looks last."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.bt_host, settings.bt_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise CommandFailed(f"BT_HOST was {settings.bt_host!r}: {error.strerror}") from None
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            where = f"BT_HOST {settings.bt_host}, BT_PORT {settings.bt_port}"
+            raise CommandFailed(f"cannot listen there ({where}): {os.strerror(error.errno or 0)}") from None
+
+
+@contextmanager
+def _ended_by_server() -> Iterator[None]:
+    """The server has exit codes of its own; it has said why already."""
+    try:
+        yield
+    except SystemExit as ended:
+        raise typer.Exit(int(Exit.FAILED if ended.code else Exit.OK)) from None
 
 
 @cli.command()
@@ -353,6 +384,19 @@ def _password(*, asked: bool) -> str | None:
     return password
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The owners' log is the service's; here a failure is one line of ours."""
+    import structlog
+
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
 def _with_store(work: Callable[[Any, Any, Any], Awaitable[T]]) -> T:
     """Run some work on the database that the settings name, migrated first."""
     from app.rest.passwords import Passwords
@@ -370,4 +414,5 @@ def _with_store(work: Callable[[Any, Any, Any], Awaitable[T]]) -> T:
         finally:
             await store.stop()
 
-    return asyncio.run(run_work())
+    with _quiet():
+        return asyncio.run(run_work())

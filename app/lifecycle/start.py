@@ -69,13 +69,16 @@ class Starter:
         self._masters = MasterSource(plan, self._download_master)
         self._simulator: SimulatorProcess | None = None
         self._heap = Heap()
+        self._is_started = asyncio.Event()
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Bring everything up; each step puts its own undoing onto ``stack``."""
         runtime = self._runtime
         set_up_logs(self._secrets())
+        for hint in self._settings.unknown_names:
+            self._log.warning(hint)
         await self._own_the_feed(stack)
-        await runtime.store.start()
+        await self._open_store()
         stack.push_async_callback(runtime.store.stop)
         stack.push_async_callback(runtime.upstream.http.aclose)
         await self._sign_in_possible()
@@ -99,8 +102,17 @@ class Starter:
         stack.callback(self._heap.give_back)
         self._heap.take_over()
         runtime.status.waiting_for.clear()
+        self._is_started.set()
 
     # -- steps -----------------------------------------------------------------------------------------------------
+
+    async def _open_store(self) -> None:
+        try:
+            await self._runtime.store.start()
+        except StoreUnavailable as error:
+            raise StoreUnavailable(
+                f"BT_DATABASE_URL was {self._settings.shown_database_url!r}: {error.detail}"
+            ) from error
 
     async def _own_the_feed(self, stack: AsyncExitStack) -> None:
         if self._settings.feed_source == "off" or self._settings.bt_role == "gateway":
@@ -301,6 +313,7 @@ class Starter:
             self._heap.look()
 
     async def _announce(self) -> None:
+        await self._is_started.wait()
         await asyncio.sleep(LISTENING_AFTER_S)
         url = f"http://{self._settings.bt_host}:{self._settings.bt_port}"
         whose = {

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from app.core.errors import MasterRefused
 from app.market.instrument_master.snapshot import VERSION
+from app.settings import without_password
 
 CHILD_TIMEOUT_S = 300.0
 
@@ -49,13 +50,17 @@ class MasterSource:
         try:
             built = await self._built(await self._source(day))
         except (MasterRefused, OSError) as error:
-            self.last_refused = str(error)
+            self.last_refused = self._told(error)
             kept = self._newest_kept()
             if kept is None:
-                raise
+                raise MasterRefused(self.last_refused) from error
             return kept
         self.last_refused = None
         return built
+
+    def _told(self, error: Exception) -> str:
+        given = self._plan.given
+        return str(error) if given is None else f"BT_INSTRUMENT_MASTER was {without_password(given)!r}: {error}"
 
     @property
     def _is_downloaded(self) -> bool:
@@ -96,7 +101,7 @@ class MasterSource:
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise MasterRefused(f"BT_INSTRUMENT_MASTER names {path}, which is no file")
+        raise MasterRefused("it names no file; it may be the path or URL of a master CSV")
     return path
 
 

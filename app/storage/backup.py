@@ -18,10 +18,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.errors import StoreUnavailable
-from app.storage.engine import database_url, open_engines, sqlite_writer, why_unavailable
+from app.storage.engine import database_url, open_engines, sqlite_writer, translated
 from app.storage.migrate import HEAD, migrate, upgrade_on
 from app.storage.models import ADDED_WITH, metadata, sessions
 from app.storage.writes import last_id, set_last_id
@@ -193,14 +192,10 @@ def _force_to_disk(path: Path) -> None:
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
-        yield
+        with translated():
+            yield
     except sqlite3.Error as error:
         raise StoreUnavailable(f"the database cannot be copied: {error}") from error
-    except (SQLAlchemyError, OSError) as error:
-        reason = why_unavailable(error)
-        if reason is None:
-            raise
-        raise StoreUnavailable(reason) from error
 
 
 def _tables_of(revision: str) -> list[str]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.core.errors import StoreUnavailable
@@ -189,6 +190,18 @@ def why_unavailable(error: BaseException) -> str | None:
     if reason := _POSTGRES_UNAVAILABLE.get(state) or _POSTGRES_UNAVAILABLE.get(state[:2]):
         return reason
     return "the connection to the database was lost" if error.connection_invalidated else None
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raises ``StoreUnavailable`` in words where the database cannot serve now; other errors pass."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        reason = why_unavailable(error)
+        if reason is None:
+            raise
+        raise StoreUnavailable(reason) from error
 
 
 def is_duplicate(error: IntegrityError) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from app.core.errors import StoreUnavailable
-from app.storage.engine import Engines, database_url, open_engines
+from app.storage.engine import Engines, database_url, open_engines, translated
 
 HEAD = "0003"  # newest revision; a test compares it with the scripts
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -22,13 +22,14 @@ def upgrade(url: str) -> str:
 
     Raises:
         ValueError: not a database URL.
-        StoreUnavailable: written by a newer program.
+        StoreUnavailable: it cannot be reached, or was written by a newer program.
     """
 
     async def run() -> None:
         engines = open_engines(database_url(url))
         try:
-            await migrate(engines)
+            with translated():
+                await migrate(engines)
         finally:
             await engines.dispose()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -98,6 +99,33 @@ def test_no_service_is_one_line_and_its_own_code(place: Path, capsys: pytest.Cap
     assert code == Exit.UNREACHABLE
     assert "bt serve" in err
     assert err.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = bt(capsys, "serve", "--port", str(port))
+    assert (code, out) == (Exit.FAILED, "")
+    assert f"BT_PORT {port}" in err
+    assert err.count("\n") == 1
+
+
+def test_a_start_that_fails_has_the_code_of_a_failure(place: Path) -> None:
+    (place / "universe.toml").write_text("[[chain]]\nsymbol = 'NIFTY'\nweekly = 'two'\n")
+    told = {"BT_TIER_B": "universe.toml", "BT_FEED": "off", "BT_PORT": "0", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "app.cli", "serve"]
+    done = subprocess.run(command, cwd=place, env=os.environ | told, capture_output=True, text=True, timeout=60)
+    assert done.returncode == Exit.FAILED
+    assert "weekly is 'two'" in done.stderr
+
+
+def test_a_database_that_is_away_is_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BT_DATABASE_URL", "postgresql+asyncpg://bt:hushed@127.0.0.1:1/bt")
+    for arguments in (["migrate"], ["user", "list"]):
+        code, out, err = bt(capsys, *arguments)
+        assert (code, out, err) == (Exit.FAILED, "", "bt: the database cannot be reached\n")
 
 
 def test_bench_says_where_benchmarks_are(

@@ -91,6 +91,17 @@ def test_dotenv_is_read(tmp_path: Path) -> None:
     assert load_settings().bt_port == 8123
 
 
+def test_a_misspelt_name_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("BT_EOD_KEEP_WATCHLIST=true\nEDITOR=vi\n")
+    monkeypatch.setenv("DHAN_CARRIER_PIGEON", "1")
+    monkeypatch.setenv("BT_TOKEN", "of the command line")
+    monkeypatch.setenv("BT_PORT", "8123")
+    assert load_settings().unknown_names == (
+        "BT_EOD_KEEP_WATCHLIST is no setting; BT_EOD_KEEP_WATCHLISTS is one",
+        "DHAN_CARRIER_PIGEON is no setting",
+    )
+
+
 def test_a_gateway_needs_nothing_but_the_bus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BT_ROLE", "gateway")
     monkeypatch.setenv("BT_NATS_URL", "nats://127.0.0.1:4222")
