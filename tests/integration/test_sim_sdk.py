@@ -17,6 +17,8 @@ from app.sim.server import ServerConfig, running
 from tests.integration.test_sim_server import WallClock
 from tests.sim.world import NIFTY, NIFTY_FUTURE, RELIANCE, small_world
 
+pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimestamp")  # the SDK's, since Python 3.12
+
 
 def run_sdk(instruments: list[tuple[int, str, int]], until: int) -> list[dict[str, Any]]:
     """Body of a thread: the SDK brings its own loop. Returns what it decoded."""
