@@ -281,7 +281,7 @@ def backup(target: Annotated[Path, typer.Argument(help="The file to write.")]) -
 
     with _busy("backing up"):
         report = database.backup(load_settings().bt_database_url, target)
-    _out().print(f"{target}: {target.stat().st_size:,} bytes, {_rows(report.rows)}")
+    print(f"{target}: {target.stat().st_size:,} bytes, {_rows(report.rows)}")
 
 
 @cli.command()
@@ -294,7 +294,7 @@ def restore(
 
     with _busy("restoring"):
         report = database.restore(load_settings().bt_database_url, source, overwrite=overwrite)
-    _out().print(f"restored: {_rows(report.rows)}")
+    print(f"restored: {_rows(report.rows)}")
 
 
 def _busy(what: str) -> Progress:

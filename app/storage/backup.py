@@ -20,12 +20,13 @@ from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.engine import URL
 
 from app.core.errors import StoreUnavailable
-from app.storage.engine import database_url, open_engines, sqlite_writer, translated
+from app.storage.engine import Engines, database_url, is_in_use, open_engines, sqlite_writer, translated
 from app.storage.migrate import HEAD, migrate, upgrade_on
 from app.storage.models import ADDED_WITH, metadata, sessions
 from app.storage.writes import last_id, set_last_id
 
 ROWS_AT_ONCE = 2_000
+FREE_WAIT_S, FREE_LOOK_S = 2.0, 0.2
 
 
 class BackupRefused(Exception):
@@ -92,11 +93,12 @@ async def restore(url: str, file: Path) -> BackupReport:
     """Replace everything in the database at ``url`` by what the backup holds, in one transaction.
 
     The database is created and migrated if it is not there; an older backup is migrated on the way. Ids given since
-    the backup was taken are not given again. The service must not run: it would not notice.
+    the backup was taken are not given again. The service must not run: it would not notice. On PostgreSQL that is seen
+    here, on SQLite by the caller, who knows the file.
 
     Raises:
         ValueError: not a database URL.
-        BackupRefused: the file cannot be used; nothing was changed.
+        BackupRefused: the file cannot be used, or a service has the database open; nothing was changed.
         StoreUnavailable: the database cannot be written; nothing was changed.
     """
     await asyncio.to_thread(verify, file)
@@ -106,10 +108,22 @@ async def restore(url: str, file: Path) -> BackupReport:
         target = open_engines(database_url(url))
         try:
             await migrate(target)
+            await _require_free(target)
             await target.writer.run(lambda writing: _copy_rows_in(copy, writing))
         finally:
             await target.dispose()
         return await asyncio.to_thread(verify, copy)
+
+
+async def _require_free(target: Engines) -> None:
+    """PostgreSQL takes a moment to forget a process that has just ended."""
+    looks = int(FREE_WAIT_S / FREE_LOOK_S) if target.dialect == "postgresql" else 0
+    for _ in range(looks):
+        if not await target.writer.run(is_in_use):
+            return
+        await asyncio.sleep(FREE_LOOK_S)
+    if looks:
+        raise BackupRefused("the database is in use: stop the service first")
 
 
 def _require_present(source: URL) -> None:

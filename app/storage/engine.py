@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -27,6 +27,7 @@ QUEUE_WAIT_S = 10.0  # how long a caller waits for a free connection
 CONNECT_WAIT_S = 5.0
 STATEMENT_WAIT_S = 15.0  # PostgreSQL: longer than any statement of ours; a dead network ends here
 READERS = 3
+APPLICATION = "broking-terminal"  # as PostgreSQL lists our connections
 WRITER_LOCK = 0x42_54_56_32  # PostgreSQL advisory lock of whoever writes
 
 # SQLite is a library: it is called in threads of ours, whatever asynchronous driver its URL names.
@@ -204,6 +205,15 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable(reason) from error
 
 
+def is_in_use(connection: Connection) -> bool:
+    """Whether another process of ours has the PostgreSQL database open; ``connection`` is the only one of this one."""
+    others = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = :ours AND pid <> pg_backend_pid()"
+    )
+    return bool(connection.execute(others, {"ours": APPLICATION}).scalar())
+
+
 def is_duplicate(error: IntegrityError) -> bool:
     """Tell a broken unique constraint from the other constraints, which are faults of ours."""
     code = getattr(error.orig, "sqlite_errorcode", None)
@@ -250,7 +260,7 @@ def _postgres_engine(url: URL, *, connections: int, **options: Any) -> AsyncEngi
             "timeout": CONNECT_WAIT_S,
             "command_timeout": STATEMENT_WAIT_S,
             "server_settings": {
-                "application_name": "broking-terminal",
+                "application_name": APPLICATION,
                 "timezone": "UTC",
                 "synchronous_commit": "on",
                 "lock_timeout": f"{LOCK_WAIT_S:.0f}s",

@@ -260,6 +260,18 @@ async def test_a_file_that_cannot_be_trusted_changes_nothing(source: str, out: P
     assert await everything(source) == before
 
 
+async def test_a_restore_under_a_running_service_is_refused_on_postgresql(postgres_url: str, out: Path) -> None:
+    await fill(postgres_url)
+    await backup(postgres_url, out)
+    async with opened(postgres_url) as store:
+        made = await store.add_user("since", Role.USER, "h")
+        with pytest.raises(BackupRefused, match="stop the service"):
+            await restore(postgres_url, out)
+        assert made in await store.users()
+    await restore(postgres_url, out)
+    assert made not in (await everything(postgres_url)).users
+
+
 async def test_a_restore_that_fails_half_way_changes_nothing(
     source: str, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
