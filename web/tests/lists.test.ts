@@ -12,11 +12,20 @@ beforeEach(() => {
   asked = [];
   vi.stubGlobal('fetch', (path: string, init: RequestInit) => {
     const body = JSON.parse(String(init.body ?? '{}'));
-    return new Promise((done) => asked.push({ path, body, answer: (said) => done(Response.json(said)) }));
+    return new Promise((done, fail) => {
+      asked.push({ path, body, answer: (said) => done(Response.json(said)) });
+      init.signal?.addEventListener('abort', () => fail(init.signal?.reason));
+    });
+  });
+  vi.spyOn(AbortSignal, 'timeout').mockImplementation((ms) => {
+    const patience = new AbortController(); // the real one asks a clock that tests cannot move
+    setTimeout(() => patience.abort(new DOMException('', 'TimeoutError')), ms);
+    return patience.signal;
   });
 });
 afterEach(() => {
   vi.useRealTimers();
+  vi.restoreAllMocks();
   vi.unstubAllGlobals();
 });
 
@@ -71,4 +80,17 @@ it('removing twice asks once, and the entry is gone with the answer', async () =
   posts('remove')[0]!.answer({ unsubscribed: 1 });
   expect(await done).toBe(true);
   expect(order(lists)).toEqual([2]);
+});
+
+it('a change that is never answered fails in the end, and the next one has its turn', async () => {
+  const lists = await listsOf(1, 2);
+  const first = lists.remove(entry(1));
+  const second = lists.remove(entry(2));
+  await settle();
+  expect(posts('remove').map((one) => one.body.id)).toEqual([1]);
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(await first).toBe(false);
+  expect(posts('remove').map((one) => one.body.id)).toEqual([1, 2]);
+  posts('remove')[1]!.answer({ unsubscribed: 50 });
+  expect(await second).toBe(true);
 });

@@ -93,6 +93,9 @@ export interface Health {
   [extra: string]: unknown;
 }
 
+/** A request that hangs for so long has failed: the service gives up waiting well before, and says so. */
+const PATIENCE_MS = 20_000;
+
 type Query = Record<string, string | number | null | undefined>;
 
 export interface Identity {
@@ -154,7 +157,7 @@ export class Api {
 
   async signIn(username: string, password: string): Promise<{ access_token: string; user_id: number }> {
     const body = new URLSearchParams({ username, password, grant_type: 'password' });
-    const answer = await fetch(`${this.base}api/v2/auth/token`, { method: 'POST', body });
+    const answer = await this.ask('api/v2/auth/token', { method: 'POST', body });
     return (await this.read(answer)) as { access_token: string; user_id: number };
   }
 
@@ -177,9 +180,13 @@ export class Api {
     const token = this.who.token();
     const headers = new Headers(init.headers);
     if (token) headers.set('Authorization', `Bearer ${token}`);
-    const answer = await fetch(this.base + path, { ...init, headers });
+    const answer = await this.ask(path, { ...init, headers });
     if (answer.status === 401) this.who.refused(token);
     return (await this.read(answer)) as T;
+  }
+
+  private ask(path: string, init: RequestInit): Promise<Response> {
+    return fetch(this.base + path, { ...init, signal: AbortSignal.timeout(PATIENCE_MS) });
   }
 
   private async read(answer: Response): Promise<unknown> {
