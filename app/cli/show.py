@@ -12,6 +12,14 @@ from rich.table import Table
 from app.cli.remote import Remote, in_path
 
 DASH = "–"
+UNBOUNDED = 1_000
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """No number is cut for want of room: where the window is too narrow, lines wrap."""
+    room = console.options.update(max_width=UNBOUNDED)
+    console.width = max(console.width, console.measure(table, options=room).maximum)
+    console.print(table)
 
 
 def number(value: object, places: int = 2) -> str:
@@ -33,7 +41,7 @@ def search(remote: Remote, console: Console, text: str, limit: int) -> None:
     for hit in answer["results"]:
         eligible = "yes" if hit["f_o_eligible"] else "no"
         table.add_row(hit.get("token") or hit["symbol"], hit["name"], number(hit["count"]), eligible, hit["match"])
-    console.print(table)
+    print_whole(console, table)
 
 
 def viewers(remote: Remote, console: Console, since: str | None) -> None:
@@ -41,7 +49,7 @@ def viewers(remote: Remote, console: Console, since: str | None) -> None:
     table = Table("day", "segment", "users", "addresses", title=f"since {answer['since']}")
     for line in answer["viewers"]:
         table.add_row(line["day"], line["segment"], number(line["users"]), number(line["addresses"]))
-    console.print(table)
+    print_whole(console, table)
 
 
 def chain(remote: Remote, console: Console, symbol: str, expiry: str | None, exchange: str | None) -> None:
@@ -49,7 +57,7 @@ def chain(remote: Remote, console: Console, symbol: str, expiry: str | None, exc
     name = in_path(symbol)
     chosen = expiry or first_expiry(remote, symbol)
     answer = remote.get(f"/api/v2/option-chain/{name}", expiry=chosen, quotes="true", exchange=exchange)
-    console.print(chain_table(answer))
+    print_whole(console, chain_table(answer))
     console.print(summary_line(answer))
 
 
@@ -61,7 +69,7 @@ def first_expiry(remote: Remote, symbol: str) -> str:
 def chain_table(answer: Mapping[str, Any]) -> Table:
     """Calls left, puts right, the strike at the money marked."""
     title = f"{answer['symbol']} {answer['expiry']} ({answer['exchange']})"
-    table = Table(title=title, caption=_caption(answer), box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table = Table(title=title, caption=_caption(answer), box=SIMPLE_HEAD, padding=0, pad_edge=False)
     for heading in ("OI", "IV", "LTP", "state"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("strike", justify="center", style="bold", no_wrap=True)
@@ -115,7 +123,7 @@ def status(remote: Remote, console: Console) -> None:
         f" {number(counts['tier_b_count'])} Tier B"
     )
     console.print(", ".join(f"{state} {number(count)}" for state, count in counts["states"].items() if count))
-    console.print(connections_table(answer["websocket"]["per_connection"]))
+    print_whole(console, connections_table(answer["websocket"]["per_connection"]))
 
 
 def connections_table(connections: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -23,19 +23,22 @@ NARROW_COLUMNS = ("ltp", "change_pct", "oi", "iv", "state")
 WIDE = 110  # characters
 TOPICS = ("chain", "quotes", "watchlist", "depth", "status", "events")
 ROWS_MAX = 40
+OF_ROWS = frozenset({"rows", "instruments", "summary", "coverage"})
 RATE_HZ = 4
 RETRY_S = 2.0
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 
 
 class View:
-    """What the stream has told so far: rows by token, a summary, the newest notices. Pure."""
+    """What the stream has told so far: rows by token, a summary, the newest notices; of topics without rows, such as
+    ``status`` and ``depth``, every member. Pure."""
 
     def __init__(self, topic: str, columns: Sequence[str] = COLUMNS) -> None:
         self.topic = topic
         self.columns = columns
         self.rows: dict[str, dict[str, Any]] = {}
         self.summary: dict[str, Any] = {}
+        self.members: dict[str, Any] = {}
         self.notices: list[str] = []
         self.seq: int | None = None
 
@@ -48,6 +51,7 @@ class View:
         kind = message.get("type")
         if kind == "snapshot":
             self.rows.clear()
+            self.members.clear()
             self._merge(message)
         elif kind == "delta":
             self._merge(message)
@@ -67,10 +71,17 @@ class View:
             else:
                 self.rows.setdefault(token, {}).update(row)
         self.summary.update(data.get("summary") or {})
+        _merge_into(self.members, {name: value for name, value in data.items() if name not in OF_ROWS})
 
     def table(self, note: str = "") -> Table:
         caption = note or " · ".join(self._told())
         table = Table(title=self.topic, caption=caption, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+        if self.members:
+            table.add_column("member", no_wrap=True)
+            table.add_column("value", justify="right")
+            for name, value in _flat(self.members):
+                table.add_row(name, value)
+            return table
         table.add_column("instrument", no_wrap=True)
         for name in self.columns:
             table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
@@ -108,6 +119,25 @@ def topic_of(remote: Remote, words: Sequence[str]) -> str:
 def describe(event: Mapping[str, Any]) -> str:
     data = event.get("data") or {}
     return ", ".join(f"{name} {value}" for name, value in data.items()) or DASH
+
+
+def _merge_into(members: dict[str, Any], changed: Mapping[str, Any]) -> None:
+    """As the stream means it: objects member by member, everything else replaced whole."""
+    for name, value in changed.items():
+        held = members.get(name)
+        if isinstance(held, dict) and isinstance(value, dict):
+            _merge_into(held, value)
+        else:
+            members[name] = value
+
+
+def _flat(members: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in members.items():
+        inner = {str(place): each for place, each in enumerate(value, 1)} if isinstance(value, list) else value
+        if isinstance(inner, dict):
+            yield from _flat(inner, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", number(inner)
 
 
 def _cell(name: str, value: object) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from app.core import current
 from app.core.blocking import run
 from app.core.ids import Exchange
+from app.lifecycle.schedule import tell_cleaned_up
 from app.lifecycle.start import Starter, running
 from app.market.instrument_master.registry import RegistryReport
 
@@ -61,4 +62,6 @@ def eod_cleanup() -> int:
     runtime = current.runtime()
     now = runtime.clock.now()
     mark = f"EOD:BY-HAND:{now.isoformat()}"
-    return run(runtime.watchlists.end_of_day(mark, now, frozenset(Exchange))) or 0
+    released = run(runtime.watchlists.end_of_day(mark, now, frozenset(Exchange))) or 0
+    tell_cleaned_up(now, released, mark)
+    return released

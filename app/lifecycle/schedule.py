@@ -111,7 +111,7 @@ class Schedule:
     async def _clean_up(self, due: EndOfDay) -> None:
         released = await self._work.end_of_day(due)
         if released is not None:
-            self._log.info("[EOD] Cleanup complete", at=due.at.isoformat(), released=released, mark=due.mark)
+            tell_cleaned_up(due.at, released, due.mark)
 
     def _once(self, name: str, work: Callable[..., Awaitable[None]], at: datetime, *arguments: Any) -> None:
         trigger = DateTrigger(run_date=at - self._offset, timezone=self._calendar.zone)
@@ -120,3 +120,8 @@ class Schedule:
     def _daily(self, name: str, work: Callable[[], Awaitable[None]], hour: int, minute: int) -> None:
         trigger = CronTrigger(hour=hour, minute=minute, timezone=self._calendar.zone)
         self.scheduler.add_job(work, trigger, id=name, replace_existing=True)
+
+
+def tell_cleaned_up(at: datetime, released: int, mark: str) -> None:
+    """The line by which a log shows that an end of day was done."""
+    structlog.get_logger("schedule").info("[EOD] Cleanup complete", at=at.isoformat(), released=released, mark=mark)

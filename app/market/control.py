@@ -108,6 +108,7 @@ class Control:
         if not self._is_reviewed and self._tier_b.is_whole:
             self._is_reviewed = True
             self._journal.review()
+            self._log.info(f"[OK] Tier B loaded: {self._wishes.tier_b_count} instruments")
 
     async def flush(self) -> None:
         """Store everything that is written behind.

@@ -263,6 +263,37 @@ def test_a_view_takes_snapshots_deltas_and_notices() -> None:
     assert list(view.rows) == ["c"]
 
 
+def test_a_topic_without_rows_is_shown_member_by_member() -> None:
+    view = View("depth:RELIANCE_EQ")
+    book = {"bids": [{"price": 2640.5, "qty": 26}, {"price": 2640.0, "qty": 3}], "asks": [], "state": "LIVE"}
+    view.take({"type": "snapshot", "seq": 1, "data": book})
+    view.take({"type": "delta", "seq": 2, "data": {"bids": [{"price": 2641.0, "qty": 9}]}})
+    assert [line.split() for line in text_of(view.table()).splitlines()[4:7]] == [
+        ["bids", "1", "price", "2,641.00"],
+        ["bids", "1", "qty", "9"],
+        ["state", "LIVE"],
+    ]
+    view = View("status")
+    view.take({"type": "snapshot", "seq": 1, "data": {"websocket": {"ws_1": {"state": "up", "instruments": 5}}}})
+    view.take({"type": "delta", "seq": 2, "data": {"websocket": {"ws_1": {"instruments": 6}}}})
+    assert view.members == {"websocket": {"ws_1": {"state": "up", "instruments": 6}}}
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_no_number_of_a_table_is_cut_in_a_narrow_window(width: int) -> None:
+    row = {"oi": 12_345_678, "iv": 123.45, "ltp": 12_345.65, "state": "NOT_SUBSCRIBED"}
+    answer = {
+        "symbol": "NIFTY", "expiry": "26FEB2026", "exchange": "NSE", "underlying_ltp": 25_012.3,
+        "underlying_source": "live", "atm_strike": 25_000.0, "strikes": [25_000.0], "rows": {"c": row, "p": row},
+        "strikes_ce_pe": {"25000": {"CE": "c", "PE": "p"}},
+    }  # fmt: skip
+    console = Console(file=io.StringIO(), width=width)
+    show.print_whole(console, show.chain_table(answer))
+    assert isinstance(console.file, io.StringIO)
+    assert "…" not in console.file.getvalue()
+    assert console.file.getvalue().count("12,345,678") == 2
+
+
 def test_a_long_chain_is_shown_around_the_money() -> None:
     view = View("chain:NIFTY:26FEB2026")
     rows = {f"NIFTY_26FEB2026_{strike}{side}": {} for strike in range(20_000, 30_100, 100) for side in ("CE", "PE")}
