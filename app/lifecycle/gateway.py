@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 from starlette.types import ASGIApp
 
+from app.lifecycle.listening import own_url
 from app.lifecycle.logs import set_up_logs
-from app.lifecycle.start import LISTENING_AFTER_S, Supervisor
+from app.lifecycle.start import Supervisor
 from app.rest.call_desk import CallDesk
 from app.rest.calls import Seal
 from app.runtime.build import Runtime
@@ -39,9 +39,7 @@ async def running_gateway(runtime: GatewayRuntime) -> AsyncIterator[GatewayRunti
 
 async def _announce(runtime: GatewayRuntime) -> None:
     log = structlog.get_logger("gateway")
-    await asyncio.sleep(LISTENING_AFTER_S)
-    url = f"http://{runtime.settings.bt_host}:{runtime.settings.bt_port}"
-    log.info("listening", url=url, role="gateway")
+    log.info("listening", url=await own_url(runtime.settings.bt_host, runtime.settings.bt_port), role="gateway")
     await runtime.link.up.wait()
     log.info("Backend ready!")
 

@@ -24,6 +24,7 @@ from app.dhan.scrip_master import DETAILED_URL, MasterDownload, MasterUnavailabl
 from app.lifecycle.feed_lock import FeedLock
 from app.lifecycle.first_prices import first_prices
 from app.lifecycle.heap import Heap
+from app.lifecycle.listening import own_url
 from app.lifecycle.logs import set_up_logs
 from app.lifecycle.pulse import Pulse, core_wait_ms
 from app.lifecycle.schedule import DailyWork, Schedule
@@ -37,7 +38,6 @@ from app.runtime.places import lock_path_of
 SIMULATOR_FILE = "simulator.json"
 STANDBY_LOOK_S = 1.0
 SESSION_LOOK_S = 1.0
-LISTENING_AFTER_S = 0.3  # the server opens its port right after our start is complete
 
 
 @asynccontextmanager
@@ -314,14 +314,13 @@ class Starter:
 
     async def _announce(self) -> None:
         await self._is_started.wait()
-        await asyncio.sleep(LISTENING_AFTER_S)
-        url = f"http://{self._settings.bt_host}:{self._settings.bt_port}"
+        url = await own_url(self._settings.bt_host, self._settings.bt_port)
         whose = {
             "simulator": "SIMULATED exchange: no Dhan credentials are set",
             "dhan": "live through DhanHQ",
             "off": "no feed",
         }[self._settings.feed_source]
-        self._log.info(f"{url}  ({whose})")
+        self._log.info(f"{url}  ({whose})" if url else whose)
         self._log.info("Backend ready!")
 
     def _secrets(self) -> list[str]:
