@@ -6,6 +6,7 @@ Books change at once and synchronously; the wire follows. Knows nothing of users
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol, cast
@@ -291,7 +292,8 @@ class SubscriptionManager(WishBooks):
     ) -> tuple[bool, str, int | None]:
         """Wish one instrument; the answer is success, a message and its connection (1-based).
 
-        The token names it, or else symbol, expiry, strike and type do. Tier A may evict, as any other wish.
+        Symbol, expiry and strike name an option where they are given; the token may have lost a part of its strike on
+        the way (``f"{9.5:.0f}"``). Else the token does. Tier A may evict, as any other wish.
         """
         try:
             wanted_tier = _tier(tier)
@@ -304,6 +306,8 @@ class SubscriptionManager(WishBooks):
                 is_new = self._take_by_token(instrument)
         except TerminalError as error:
             return False, error.detail, None
+        except ValueError as error:
+            return False, str(error), None
         message = f"{instrument.token} {'subscribed' if is_new else 'is subscribed already'} in {wanted_tier}"
         return True, message, self._wire.ws_id(instrument.key)
 
@@ -385,16 +389,20 @@ class SubscriptionManager(WishBooks):
         strike: float | None,
         option_type: str | None,
     ) -> Instrument:
-        try:
+        if symbol is None or expiry is None or strike is None:
             return self._registry.by_token(token)
-        except InstrumentUnknown:
-            if symbol is None or expiry is None:
-                raise
-            wanted = None if option_type is None else OptionType(option_type.upper())
-            for each in self._registry.get_by_symbol_expiry(symbol, expiry):
-                if each.option_type is wanted and each.strike == strike:
-                    return each
-            raise
+        wanted = None if option_type is None else OptionType(option_type.upper())
+        found = [
+            each
+            for each in self._registry.get_by_symbol_expiry(symbol, expiry)
+            if each.option_type is wanted and each.strike == strike
+        ]
+        if not found:
+            raise InstrumentUnknown(f"{symbol} {expiry} has no {strike:g} {option_type or ''}".rstrip(), token=token)
+        with suppress(InstrumentUnknown):  # two exchanges may list it: the token tells which
+            named = self._registry.by_token(token)
+            return named if named in found else found[0]
+        return found[0]
 
     def _take_by_token(self, instrument: Instrument) -> bool:
         if self._taken_by_token.get(instrument.token) in self._claims:

@@ -276,9 +276,10 @@ class TestByToken:
         assert books.wishes.subscribe(token)[0]
         assert [row["token"] for row in books.wishes.list_active_subscriptions()] == [found]
 
-    def test_the_parts_name_what_a_rounded_token_does_not(self) -> None:
+    @pytest.mark.parametrize("rounded", ["242CE", "240CE"])  # not listed; another strike
+    def test_the_parts_name_what_a_rounded_token_does_not(self, rounded: str) -> None:
         books = Books(DHAN)
-        assert books.wishes.subscribe("ONGC_24FEB2026_242CE", "ONGC", "24FEB2026", 242.5, "CE")[0]
+        assert books.wishes.subscribe(f"ONGC_24FEB2026_{rounded}", "ONGC", "24FEB2026", 242.5, "CE")[0]
         (row,) = books.wishes.list_active_subscriptions(tier="TIER_A", symbol="ONGC")
         assert (row["token"], row["strike"], row["owners"]) == ("ONGC_24FEB2026_242.5CE", 242.5, 1)
 
@@ -286,6 +287,8 @@ class TestByToken:
         books = Books(DHAN)
         assert books.wishes.subscribe("NOSUCH_EQ")[0] is False
         assert books.wishes.subscribe("TCS_EQ", tier="TIER_C")[::2] == (False, None)
+        for parts in (("garbage", 240.0, "CE"), ("24FEB2026", 241.0, "CE"), ("24FEB2026", 240.0, "XX")):
+            assert books.wishes.subscribe("ONGC_24FEB2026_240CE", "ONGC", *parts)[::2] == (False, None)
         assert books.wishes.unsubscribe("TCS_EQ") == (False, "TCS_EQ is not subscribed")
         assert books.wishes.total == 0
 
