@@ -15,6 +15,7 @@ from app.rest.slices import Slices
 from app.rest.throttle import Allowances
 
 PROBES = frozenset({"/health", "/ready"})  # whoever watches the service must not take a busy one for a dead one
+SCRAPE = "/metrics"  # shows how busy it is, so it is let in; it costs some milliseconds, so it waits its turn
 
 
 class Turnstile:
@@ -35,7 +36,7 @@ class Turnstile:
         if scope["type"] != "http" or scope["path"] in PROBES:
             await self._app(scope, receive, send)
             return
-        if self._inside >= self._at_once:
+        if self._inside >= self._at_once and scope["path"] != SCRAPE:
             await _refuse(f"{self._inside} requests are being answered, no more at once", scope, receive, send)
             return
         self._inside += 1
