@@ -67,12 +67,7 @@ class Schedule:
             await self._clean_up(missed)
         self.plan()
         self.scheduler.start()
-        times = ", ".join(
-            f"{'all exchanges' if len(exchanges) > 1 else next(iter(exchanges))} {clock:%H:%M}"
-            for exchanges, clock in self._rule.times
-        )
-        shown = f"{self._rule.times[0][1]:%-I:%M %p} IST" if len(self._rule.times) == 1 else times
-        self._log.info(f"[OK] EOD scheduler started ({shown})")
+        self._log.info(f"[OK] EOD scheduler started ({shown_times(self._rule, f'{self._clock.now():%Z}')})")
 
     def plan(self) -> None:
         """Put every job on the scheduler; none runs before it is started."""
@@ -120,6 +115,17 @@ class Schedule:
     def _daily(self, name: str, work: Callable[[], Awaitable[None]], hour: int, minute: int) -> None:
         trigger = CronTrigger(hour=hour, minute=minute, timezone=self._calendar.zone)
         self.scheduler.add_job(work, trigger, id=name, replace_existing=True)
+
+
+def shown_times(rule: EndOfDayRule, zone: str) -> str:
+    """As people write it: ``3:30 PM IST``, or by exchange."""
+    if len(rule.times) == 1:
+        return f"{rule.times[0][1]:%-I:%M %p} {zone}"
+    each = (
+        f"{'all exchanges' if len(exchanges) > 1 else next(iter(exchanges))} {clock:%H:%M}"
+        for exchanges, clock in rule.times
+    )
+    return f"{', '.join(each)} {zone}"
 
 
 def tell_cleaned_up(at: datetime, released: int, mark: str) -> None:

@@ -12,7 +12,7 @@ from app.core.eod import EndOfDay, parse_eod_time
 from app.core.errors import StoreUnavailable
 from app.core.sessions import Calendar
 from app.lifecycle import schedule as schedule_module
-from app.lifecycle.schedule import DailyWork, Schedule
+from app.lifecycle.schedule import DailyWork, Schedule, shown_times
 from app.runtime.clock import ShiftedClock
 
 IST = ZoneInfo("Asia/Kolkata")
@@ -139,3 +139,15 @@ async def test_what_nobody_foresaw_is_told_and_not_swallowed() -> None:
     finally:
         office.schedule.stop()
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("told", "zone", "shown"),
+    [
+        ("15:30", "IST", "3:30 PM IST"),
+        ("10:00", "UTC", "10:00 AM UTC"),
+        ("NSE=15:40,BSE=15:40,MCX=23:55", "IST", "NSE 15:40, BSE 15:40, MCX 23:55 IST"),
+    ],
+)
+def test_the_times_are_shown_in_their_zone(told: str, zone: str, shown: str) -> None:
+    assert shown_times(parse_eod_time(told), zone) == shown
