@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+
+import structlog
 
 from app.ports.store import StoredState
 from app.runtime.build import Runtime, build
@@ -16,6 +19,8 @@ DOCUMENT_DAY = date(2026, 2, 3)  # the day of the user's document: its literal e
 
 def started_in_memory() -> Runtime:
     """Build it, load its instruments and let it take wishes. Blocks while a master is made for the first time."""
+    if not structlog.is_configured():  # standard output is the caller's own
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     told = load_settings()
     settings = told.model_copy(update={"bt_feed": "off", "bt_sim_date": told.bt_sim_date or DOCUMENT_DAY})
     runtime = build(settings, in_memory=True)

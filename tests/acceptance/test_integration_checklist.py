@@ -208,7 +208,8 @@ assert get_watchlist_manager().get_user_watchlist(1) == []
 print("clean")
 """
     done = run_python(code, tmp_path)
-    assert (done.returncode, done.stdout.strip().splitlines()[-1:]) == (0, ["clean"]), done.stderr
+    assert (done.returncode, done.stdout) == (0, "clean\n"), done.stderr
+    assert "[EOD] Cleanup complete" in done.stderr
 
 
 def test_phase3_scheduler_has_the_end_of_day_planned(tmp_path: Path) -> None:
