@@ -30,6 +30,7 @@ from app.lifecycle.pulse import Pulse, core_wait_ms
 from app.lifecycle.schedule import DailyWork, Schedule
 from app.lifecycle.simulator import SimulatorAddress, SimulatorProcess
 from app.market.events import Event
+from app.market.tiers import UniverseInvalid
 from app.rest.auth import ensure_admin
 from app.runtime.build import Runtime
 from app.runtime.masters import MasterPlan, MasterSource
@@ -296,9 +297,19 @@ class Starter:
         except TerminalError as error:
             self._runtime.status.concerns["master"] = f"instrument master not refreshed: {error.detail}"
             return
-        self._runtime.control.use_universe(self._runtime.always_on())
+        self._use_new_universe()
         if self._simulator is not None:  # it must list what we list
             self._simulator.restart_with(("--snapshot", str(snapshot)))
+
+    def _use_new_universe(self) -> None:
+        concerns = self._runtime.status.concerns
+        try:
+            universe = self._runtime.always_on()
+        except UniverseInvalid as error:
+            concerns["tier_b"] = f"the always-on universe of the day before stays: {error.detail}"
+            return
+        concerns.pop("tier_b", None)
+        self._runtime.control.use_universe(universe)
 
     async def _prune_audit(self) -> None:
         before = self._runtime.clock.now() - timedelta(days=self._settings.bt_audit_days)

@@ -33,7 +33,7 @@ from app.market.oi_baselines import OiBaselines
 from app.market.session_watch import SessionWatch
 from app.market.silence_watch import SilenceWatch
 from app.market.subscription_manager import SubscriptionManager
-from app.market.tiers import AlwaysOn, Universe, always_on, parse_universe
+from app.market.tiers import AlwaysOn, Universe, UniverseInvalid, always_on, parse_universe
 from app.market.watchlist_manager import Desk as ListDesk
 from app.market.watchlist_manager import ListLimits, WatchlistManager
 from app.market.ws_manager import WebSocketManager
@@ -200,8 +200,15 @@ class Runtime:
         return self.market.control
 
     def always_on(self) -> AlwaysOn:
-        """Today's always-on universe by the master in use."""
-        return always_on(self.universe, self.registry, self.clock.now().date())
+        """Today's always-on universe by the master in use.
+
+        Raises:
+            UniverseInvalid: it is more than the connections carry.
+        """
+        found, capacity = always_on(self.universe, self.registry, self.clock.now().date()), self.subscriptions.capacity
+        if found.total > capacity:
+            raise UniverseInvalid(f"BT_TIER_B asks for {found.total:,} instruments, and {capacity:,} fit")
+        return found
 
 
 def build(settings: Settings, *, in_memory: bool = False, given: Given | None = None) -> Runtime:

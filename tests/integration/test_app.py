@@ -21,7 +21,10 @@ from app.lifecycle import hooks
 from app.main import create_app
 from app.market.registry import REGISTRY, InstrumentRegistry
 from app.market.subscription_manager import get_subscription_manager
+from app.market.tiers import UniverseInvalid
 from app.market.watchlist_manager import WatchlistManager, get_watchlist_manager
+from app.ports.feed import FeedLimits
+from app.runtime.build import Given
 from app.settings import Settings
 from tests.masters import SMALL
 
@@ -90,6 +93,13 @@ async def test_doors_from_another_thread_use_the_running_service(tmp_path: Path)
         assert await asyncio.to_thread(hooks.eod_cleanup) >= 0
         assert manager.get_user_watchlist(1) == []
         assert {"end_of_day", "refresh_master"} <= {job.id for job in hooks.scheduler.get_jobs()}  # type: ignore[attr-defined]
+
+
+async def test_an_always_on_universe_that_cannot_fit_stops_the_start(tmp_path: Path) -> None:
+    app = create_app(settings_in(tmp_path), Given(limits=FeedLimits(1, 5, 5)))
+    with pytest.raises(UniverseInvalid, match=r"BT_TIER_B asks for .* and 5 fit"):
+        async with started(app):
+            pass
 
 
 async def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
