@@ -39,7 +39,7 @@ QUICK = {
     "BT_BACKOFF_BASE_S": "0.05",
     "BT_BACKOFF_CAP_S": "0.5",
     "BT_HEALTHY_AFTER_S": "1",
-    "BT_CODE_805_DELAY_S": "1",
+    "BT_CODE_805_DELAY_S": "2",
     "BT_HTTP_429_DELAY_S": "4",
     "BT_LINGER_S": "0.2",
     "BT_RETURN_ROOM": "30",
