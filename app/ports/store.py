@@ -14,6 +14,7 @@ from typing import Protocol
 from app.core.ids import InstrumentKey, OptionType, Tier
 from app.ports.access import AccessStore
 
+USER_ID_MAX = 2**52  # half of what JSON keeps exact: accounts added later still get ids that a browser can read
 DEFAULT_LIST = "default"
 EXPLICIT_LIST = "@explicit"  # chains taken through option-chain/subscribe: kept like a list, shown in none
 

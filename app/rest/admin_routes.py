@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from app.core.errors import Forbidden, InvalidRequest, RateLimited, StoreUnavailable, Unauthenticated
 from app.ports.access import AccessAction, AccessFilter
+from app.ports.store import USER_ID_MAX
 from app.rest import access_schemas, examples, limits, schemas
 from app.rest.answers import JsonAnswer
 from app.rest.auth import Authenticator
@@ -22,7 +23,7 @@ from app.rest.services import Services
 from app.rest.subscription_routes import Cursor, LogLimit
 
 # A user named in the query and not heard there would clear everybody's list.
-UserQuery = Annotated[int | None, Query(alias="user_id", ge=1, le=limits.USER_ID_MAX, description="`users.id`")]
+UserQuery = Annotated[int | None, Query(alias="user_id", ge=1, le=USER_ID_MAX, description="`users.id`")]
 
 
 def _day(told: object) -> object:

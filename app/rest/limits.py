@@ -18,7 +18,6 @@ VIEWERS_DAYS = 31
 REQUESTS_A_SECOND = 50.0  # of one signed-in user
 REQUESTS_SAVED_S = 10.0  # so many seconds' worth may be asked at once by who was silent
 CALLERS_MAX = 10_000
-USER_ID_MAX = 2**31 - 1  # users.id is a 32-bit integer in PostgreSQL
 SYMBOL_CHARS_MAX = 64
 TOKEN_CHARS_MAX = 96
 EXPIRY_CHARS_MAX = 32

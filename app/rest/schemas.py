@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.ports.store import DEFAULT_LIST, InstrumentType
+from app.ports.store import DEFAULT_LIST, USER_ID_MAX, InstrumentType
 from app.rest import limits
 
-UserId = Annotated[int, Field(strict=True, ge=1, le=limits.USER_ID_MAX, description="`users.id`")]
+UserId = Annotated[int, Field(strict=True, ge=1, le=USER_ID_MAX, description="`users.id`")]
 Symbol = Annotated[str, Field(strict=True, min_length=1, max_length=limits.SYMBOL_CHARS_MAX)]
 Expiry = Annotated[
     str,

@@ -20,6 +20,7 @@ from app.core.errors import (
     SpotUnknown,
     StoreUnavailable,
 )
+from app.ports.store import USER_ID_MAX
 from app.rest import examples, limits, schemas
 from app.rest.answers import JsonAnswer
 from app.rest.audience import of_instruments
@@ -29,7 +30,7 @@ from app.rest.services import Services
 from app.rest.users import require_user
 from app.rest.windows import taken_window
 
-UserInPath = Annotated[int, Path(ge=1, le=limits.USER_ID_MAX, description="`users.id`", examples=[1])]
+UserInPath = Annotated[int, Path(ge=1, le=USER_ID_MAX, description="`users.id`", examples=[1])]
 
 
 ListQuery = Annotated[str | None, Query(alias="list", min_length=1, max_length=limits.LIST_NAME_CHARS_MAX)]

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from app.core.errors import InvalidRequest
-from app.ports.store import AuditAction, AuditRow, Changes
+from app.ports.store import USER_ID_MAX, AuditAction, AuditRow, Changes
 
-USER_ID_MAX = 2**52  # half of what JSON keeps exact: accounts added later still get ids that a browser can read
 ROW_ID_MAX = 2**63 - 1  # largest id that either database can compare with
 USER_NAME_CHARS_MAX = 128
 AUTO_NAME_MARK = "#"  # first letter of names given to users made on first use; nobody can choose one

@@ -176,6 +176,14 @@ async def test_the_told_atm_fits_the_told_price_whatever_the_window_was_centred_
     assert (taken["underlying_ltp"], taken["atm_strike"]) == (2655, 2660)
 
 
+@pytest.mark.parametrize("user_id", [1, 2**31, 2**52])
+async def test_any_positive_integer_is_a_user(client: httpx.AsyncClient, user_id: int) -> None:
+    assert (await client.post("/api/v2/watchlist/add", json={**ADD, "user_id": user_id})).status_code == 200
+    assert (await get(client, f"/watchlist/{user_id}"))["user_id"] == user_id
+    cleared = await client.post("/api/v2/admin/clear-watchlists", json={"user_id": user_id})
+    assert cleared.json()["cleared_count"] == 1
+
+
 async def test_looking_subscribes_nothing(client: httpx.AsyncClient) -> None:
     before = await get(client, "/subscriptions/status")
     await get(client, "/option-chain/RELIANCE", expiry="26FEB2026", quotes="true")

@@ -89,7 +89,7 @@ UNREADABLE: list[tuple[str, str, Any, str]] = [
             {"user_id": 1.5},
             {"user_id": True},
             {"user_id": None},
-            {"user_id": 2**31},
+            {"user_id": 2**52 + 1},
             {"symbol": ""},
             {"symbol": 7},
             {"symbol": "x" * 65},
