@@ -22,7 +22,6 @@ from app.core.ids import Segment
 from app.core.sessions import Phase
 from app.dhan.scrip_master import DETAILED_URL, MasterDownload, MasterUnavailable
 from app.lifecycle.feed_lock import FeedLock
-from app.lifecycle.first_prices import first_prices
 from app.lifecycle.heap import Heap
 from app.lifecycle.listening import own_url
 from app.lifecycle.logs import set_up_logs
@@ -96,13 +95,12 @@ class Starter:
         stack.callback(schedule.stop)
         await schedule.start()
         await self._start_tasks(stack, simulator)
-        if runtime.upstream.feed is not None:
-            await first_prices(runtime.control, runtime.ws_manager, runtime.clock)
         current.enter(runtime, asyncio.get_running_loop(), on_loop)
         stack.callback(current.leave, runtime)
         stack.callback(self._heap.give_back)
         self._heap.take_over()
         runtime.status.waiting_for.clear()
+        runtime.status.ready_s = runtime.clock.monotonic()
         self._is_started.set()
 
     # -- steps -----------------------------------------------------------------------------------------------------

@@ -83,11 +83,6 @@ class TierB:
     def is_whole(self) -> bool:
         return self._did_fit and not self.waiting
 
-    @property
-    def unpriced(self) -> int:
-        """Futures and drivers without a price yet, and chains that wait for theirs."""
-        return len(self.waiting) + sum(self._spots.last_price(key) is None for key in self._singles)
-
     def use(self, universe: AlwaysOn) -> None:
         """Wish a day's universe: what is in it and was not, comes; what was in it and is not, goes."""
         self._universe = universe

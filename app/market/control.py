@@ -75,11 +75,6 @@ class Control:
         self._is_reviewed = False
         self.wake()
 
-    @property
-    def unpriced(self) -> int:
-        """How much of the always-on universe has no price yet, or waits for one."""
-        return self._tier_b.unpriced
-
     def tier_b_report(self) -> dict[str, object]:
         """Asked, listed, subscribed, missing by name, waiting for a spot."""
         return self._tier_b.report()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Query
@@ -26,7 +27,7 @@ from app.rest.operations import Caller, Operation
 from app.rest.records import evicted_records, missing_record, tokens
 from app.rest.services import Services
 from app.rest.users import require_user
-from app.rest.windows import spot_for, taken_window, window_answer
+from app.rest.windows import spot_for, taken_window, window_answer, with_spot
 
 if TYPE_CHECKING:
     from app.rest.windows import Spot
@@ -74,13 +75,16 @@ class ChainRoutes:
         """The subscribed window where there is one, else the window around the underlying's price."""
         chain = self._services.atm.chain_id(symbol, expiry, exchange)
         self._services.audience.show(caller, self._services.audience.shown.of_chain(chain))
-        spot = spot_for(self._services, chain, underlying_ltp)
+        spot = await with_spot(self._services, partial(self._spot_for, chain, underlying_ltp))
         window = self._window(chain, spot)
         self._services.watchlists.touch_opened(chain)
         answer = {**window_answer(self._services, window, spot), "rows": None, "summary": None, "coverage": None}
         if quotes:
             answer.update(self._services.chain_quotes(window, spot.ltp, spot.source))
         return JsonAnswer(answer)
+
+    async def _spot_for(self, chain: ChainId, given: float | None) -> Spot:
+        return spot_for(self._services, chain, given)
 
     def _window(self, chain: ChainId, spot: Spot) -> CachedWindow:
         atm = self._services.atm
@@ -100,7 +104,8 @@ class ChainRoutes:
                 user_id, body.symbol, body.expiry, exchange=body.exchange
             )
         else:
-            result = await self._services.watchlists.subscribe_chain(
+            subscribe = partial(
+                self._services.watchlists.subscribe_chain,
                 user_id,
                 body.symbol,
                 body.expiry,
@@ -108,6 +113,7 @@ class ChainRoutes:
                 exchange=body.exchange,
                 permit=lambda shown: self._services.audience.show(reader, of_instruments(shown)),
             )
+            result = await with_spot(self._services, subscribe)
         return JsonAnswer(
             {
                 "action": body.action,

@@ -83,6 +83,7 @@ class Services:
 
     ``connections`` is how many upstream connections there should be, 0 where the feed is off. ``concerns`` gives
     reasons for ``degraded`` beyond those that ``/health`` finds itself (connections down, no registry, store).
+    ``first_prices_due``: what no price is known of yet may have one in a moment, for the service has just come up.
     ``silent_segments`` names those that should send and do not.
     ``badges`` says whose prices these are, whether the markets are open and when Tier A leaves: members of ``/health``.
     ``registry_admin`` is the body of ``/api/v2/admin/registry``. ``versions`` goes into ``/health`` and ``/metrics``.
@@ -107,6 +108,7 @@ class Services:
     bars: BarBook
     registry_admin: Callable[[], Mapping[str, object]]
     readiness: Callable[[], Readiness]
+    first_prices_due: Callable[[], bool] = lambda: False
     load: LoadLimits = LoadLimits()
     connections: int = 5
     gauges: Callable[[], Gauges] = Gauges

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 from fastapi import Path, Query
@@ -28,7 +29,7 @@ from app.rest.operations import Caller, Operation
 from app.rest.records import entry_record, evicted_records, missing_record
 from app.rest.services import Services
 from app.rest.users import require_user
-from app.rest.windows import taken_window
+from app.rest.windows import taken_window, with_spot
 
 UserInPath = Annotated[int, Path(ge=1, le=USER_ID_MAX, description="`users.id`", examples=[1])]
 
@@ -67,7 +68,8 @@ class WatchlistRoutes:
     async def add_to_watchlist(self, caller: Caller, body: schemas.AddRequest) -> Response:
         role = await require_user(self._services, caller, body.user_id, f"add {body.symbol}")
         reader = replace(caller, user_id=body.user_id, role=role)
-        result = await self._services.watchlists.add(
+        add = partial(
+            self._services.watchlists.add,
             body.user_id,
             body.symbol,
             body.expiry,
@@ -77,6 +79,7 @@ class WatchlistRoutes:
             list_name=body.list,
             permit=lambda shown: self._services.audience.show(reader, of_instruments(shown)),
         )
+        result = await with_spot(self._services, add)
         return JsonAnswer(
             {
                 "success": True,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from app.core.errors import SpotUnknown
 from app.market.atm_engine import nearest
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from app.market.atm_engine import CachedWindow, ChainId
     from app.rest.services import Services
 
+T = TypeVar("T")
+
+SPOT_LOOK_S = 0.05
 _TRUSTED = (InstrumentState.LIVE, InstrumentState.QUIET)  # as the stream's summary has it
 
 
@@ -21,6 +26,21 @@ class Spot(NamedTuple):
     ltp: float
     source: str
     age_ms: int | None
+
+
+async def with_spot(services: Services, act: Callable[[], Awaitable[T]]) -> T:
+    """What ``act`` returns; where it finds no spot though the first prices are due, it is tried until they are there.
+
+    Raises:
+        SpotUnknown: none given, none seen, and none about to come.
+    """
+    while True:
+        try:
+            return await act()
+        except SpotUnknown:
+            if not services.first_prices_due():
+                raise
+        await asyncio.sleep(SPOT_LOOK_S)
 
 
 def spot_for(services: Services, chain: ChainId, given: float | None) -> Spot:

@@ -63,6 +63,7 @@ from app.stream.opener import Opener
 from app.stream.publisher import Publisher, PublisherSettings
 
 LOOKED_AT_ROWS = 512  # at first: two wide chains
+FIRST_PRICES_S = 3.0  # after the start: the exchange answers each subscribe with what it has
 SEGMENT_WATCHDOGS = 2.0  # a segment is judged later than a connection, whose replacement may be all that is needed
 
 
@@ -90,6 +91,7 @@ class Status:
     """What the lifecycle tells the edges: set at start and stop, read by health and metrics."""
 
     waiting_for: list[str] = field(default_factory=lambda: ["start"])
+    ready_s: float | None = None  # by the monotonic clock
     concerns: dict[str, str] = field(default_factory=dict)
     master_refused: str | None = None
     next_eod: Mapping[str, object] | None = None
@@ -311,6 +313,12 @@ def _build_quotes(market: Market, calendar: Calendar, clock: ShiftedClock) -> De
     return DeskQuotes(ChainDesk(view, face, clock, calendar), face, market.registry)
 
 
+def _first_prices_due(status: Status, market: Market, clock: ShiftedClock) -> bool:
+    """Whether the service was ready a moment ago, and its feed may bring what nobody has seen yet."""
+    is_young = status.ready_s is not None and clock.monotonic() - status.ready_s < FIRST_PRICES_S
+    return is_young and not market.ws_manager.is_away
+
+
 def _build_services(
     settings: Settings,
     clock: ShiftedClock,
@@ -341,6 +349,7 @@ def _build_services(
         bars=outbound.bars,
         registry_admin=lambda: _registry_admin(market.registry, status),
         readiness=lambda: Readiness(not status.waiting_for, tuple(status.waiting_for)),
+        first_prices_due=lambda: _first_prices_due(status, market, clock),
         load=LoadLimits(settings.bt_requests_at_once, settings.bt_requests_a_second),
         connections=0 if settings.feed_source == "off" else DHAN_LIMITS.connections,
         gauges=lambda: _gauges(status, outbound),

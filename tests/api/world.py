@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -166,6 +166,16 @@ class World:
             raise AssertionError("the wire did not settle")
         self.services.board.take_dirty()
 
+    def bring_price(self, symbol: str, price: float) -> None:
+        """The first packet of the cash line, which is on the wire and has been silent so far."""
+        key = self.services.registry.spot_of(symbol, None).key
+        ws_id = self.services.pool.ws_id(key)
+        assert ws_id is not None
+        self.feed.prices[symbol] = price
+        packet = self.feed.packet(key)
+        assert packet is not None
+        write_frame(self.feed.buffers, ws_id - 1, encode_packet(packet), self.clock.now_ms())
+
     async def user(self, name: str, role: Role = Role.USER) -> tuple[int, dict[str, str]]:
         """An account that can sign in: its id, and the header of a token."""
         hashed = await cheap_passwords().hash(PASSWORD)
@@ -184,6 +194,7 @@ async def running_world(
     web_dir: Path | None = None,
     load: LoadLimits | None = None,
     segments: str = "",
+    first_prices_due: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[World]:
     """The owners, connected and settled; stopped at the end."""
     clock = HandClock()
@@ -236,6 +247,7 @@ async def running_world(
         audience=audience,
         registry_admin=lambda: {**(registry.report.as_dict() if registry.report else {}), "last_refused": None},
         readiness=lambda: Readiness(True),
+        first_prices_due=first_prices_due,
         load=load or LoadLimits(),
         versions={"service": "2.0.0"},
     )
