@@ -167,10 +167,17 @@ class PausingStore(MemoryStore):
         if self.gate is not None:
             self.waiting.set()
             await self.gate.wait()
-        if self.is_away:
-            raise StoreUnavailable("the database cannot be reached")
+        self._reach()
         self.commits += 1
         return await super().commit(changes)
+
+    async def ping_write(self) -> None:
+        self._reach()
+
+    def _reach(self) -> None:
+        self.trouble = "write: the database cannot be reached" if self.is_away else None
+        if self.is_away:
+            raise StoreUnavailable("the database cannot be reached")
 
 
 class Market:

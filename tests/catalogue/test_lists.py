@@ -52,6 +52,7 @@ def test_11_storm_of_adds_and_removes_leaks_nothing(desk: Desk, times: Times) ->
                 removed = http.post("/api/v2/watchlist/remove", json=body)
                 answers.update((added.status_code, removed.status_code))
 
+    opened = desk.stats("")["totals"]["opened"]
     users = [threading.Thread(target=storm, args=(user_id,)) for user_id in (1, 2, 3)]
     times.injected()
     for user in users:
@@ -63,7 +64,9 @@ def test_11_storm_of_adds_and_removes_leaks_nothing(desk: Desk, times: Times) ->
     assert desk.service.status()["tier_a_count"] == 0
     desk.wait("nothing left on the wire", lambda: desk.wire() == Counter(desk.keys(tier="TIER_B")))
     times.recovered()
-    assert desk.stats("")["totals"]["bad_commands"] == 0
+    totals = desk.stats("")["totals"]
+    assert totals["bad_commands"] == 0
+    assert totals["opened"] == opened, "what was left on the wire was got rid of with its connection"
 
 
 def test_12_full_and_one_more(desk: Desk, times: Times) -> None:

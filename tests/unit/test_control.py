@@ -295,5 +295,23 @@ async def test_the_running_loop_does_it_all_and_stops_clean() -> None:
     assert market.control.tier_b_report()["waiting"] == []
 
 
+async def test_a_store_that_failed_is_tried_again_where_nothing_is_due() -> None:
+    """Else the service would stay degraded until somebody changes something."""
+    market = await Market().start(universe())
+    await market.control.flush()
+    market.store.is_away = True
+    with pytest.raises(StoreUnavailable):
+        await market.lists.add(1, "TCS", None, InstrumentType.EQUITY)
+    market.store.is_away = False
+    assert market.store.trouble
+    assert not market.journal.has_work
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(market.control.run())
+        async with asyncio.timeout(20):
+            while market.store.trouble:  # noqa: ASYNC110 - the store tells nobody
+                await asyncio.sleep(0.01)
+        running.cancel()
+
+
 def test_events_are_values() -> None:
     assert Event("feed", 1, None) == Event("feed", 1, None, {})
