@@ -23,6 +23,7 @@ _CODES = {
     415: "UNSUPPORTED_MEDIA_TYPE",
 }
 _FIELD_ERRORS_MAX = 20
+NOT_JSON = "has to be a JSON object, sent with Content-Type: application/json"
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -53,10 +54,11 @@ def _field_error(item: dict[str, object]) -> dict[str, object]:
     if item.get("type") == "json_invalid":
         parts = parts[:1]  # what follows is a place in the text, no field
     field = ".".join(parts[1:]) or (parts[0] if parts else "request")
+    is_text = parts == ["body"] and isinstance(item.get("input"), bytes)  # it was not looked into
     return {
         "field": field,
         "in": parts[0] if parts else "request",
-        "message": item.get("msg"),
+        "message": NOT_JSON if is_text else item.get("msg"),
         "type": item.get("type"),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +172,9 @@ async def test_a_price_must_be_finite(client: httpx.AsyncClient, ltp: str) -> No
 
 
 async def test_another_content_type_is_422(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/api/v2/watchlist/add", data={"user_id": "1"})
-    problem(answer, 422, "INVALID_REQUEST")
+    for sent in ({"data": {"user_id": "1"}}, {"content": json.dumps(ADD)}):  # as curl -d without a header
+        answer = await client.post("/api/v2/watchlist/add", **sent)
+        assert "Content-Type: application/json" in problem(answer, 422, "INVALID_REQUEST")["detail"]
 
 
 async def test_unknown_fields_are_ignored(client: httpx.AsyncClient) -> None:
