@@ -16,6 +16,10 @@ from tests.e2e.desk import LIVE_MS, Desk
 from tests.service import Service, link_masters
 
 SOON_MS = 150_000
+STRIKE_IN_THE_MIDDLE = """grid => {
+  const box = grid.getBoundingClientRect();
+  return document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2).closest('.row').dataset.strike;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +85,13 @@ async def test_spot_that_runs_away_never_moves_the_table_under_the_pointer(brows
         await desk.live()
         grid = desk.at_test_id("chain-grid")
         await grid.hover()
+        top = await grid.evaluate("grid => grid.scrollTop")
         await desk.page.mouse.wheel(0, 48)
-        before = await grid.evaluate("node => node.scrollTop")
+        await desk.page.wait_for_function(f"document.querySelector('[data-testid=chain-grid]').scrollTop !== {top}")
+        before = await grid.evaluate(STRIKE_IN_THE_MIDDLE)
         inject(own, {"kind": "jump", "symbol": "NIFTY", "value": 0.01})
         await expect(desk.at_test_id("moved-chip")).to_be_visible(timeout=LIVE_MS)
-        assert await grid.evaluate("node => node.scrollTop") == before
+        assert await grid.evaluate(STRIKE_IN_THE_MIDDLE) == before  # also where the window has moved by then
         await desk.press("a")
         await expect(desk.at_test_id("moved-chip")).to_have_count(0)
         await expect(desk.atm_row).to_be_in_viewport()
