@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, select
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from app.core.errors import StoreUnavailable
 from app.ports.store import Changes, Role
 from app.storage import engine as engine_module
 from app.storage.engine import database_url as parsed
-from app.storage.engine import open_engines
+from app.storage.engine import open_engines, sqlite_writer, why_unavailable
 from app.storage.migrate import upgrade
 from app.storage.models import users
 from app.storage.sql_store import SqlStore
@@ -71,6 +72,16 @@ async def test_the_files_are_their_owners_alone(store: SqlStore, path: Path) -> 
     files = list(path.parent.glob("app.db*"))
     assert {file.name for file in files} >= {"app.db", "app.db-wal"}
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+def test_a_database_that_may_not_grow_is_told_as_a_full_disk(sqlite_url: str) -> None:
+    writer = sqlite_writer(parsed(sqlite_url))
+    with writer.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count=1")
+        with pytest.raises(DBAPIError) as full:
+            connection.exec_driver_sql("CREATE TABLE more (id INTEGER)")
+    writer.dispose()
+    assert why_unavailable(full.value) == "the disk is full"
 
 
 async def test_a_lock_held_elsewhere_is_unavailable_until_it_is_gone(
