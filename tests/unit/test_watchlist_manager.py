@@ -20,6 +20,7 @@ from app.core.errors import (
     StoreUnavailable,
 )
 from app.core.ids import Exchange, OptionType
+from app.market.entries import RemoveResult
 from app.ports.feed import FeedLimits
 from app.ports.store import Changes, InstrumentType
 from tests.tiny_market import IST, NO_PUT_AT, HandClock, Market, PausingStore
@@ -263,6 +264,20 @@ class TestRemove:
         market.clock.advance(3600)
         assert market.lists.due_back(has_room=True) is None
         assert (await market.lists.add(1, "TCS", FEB, STOCK)).entry.state == "ACTIVE"
+
+
+async def test_a_change_waits_for_the_one_under_way(market: Market) -> None:
+    """Two that take the same entry away: only one of them did."""
+    await market.lists.add(1, "TCS", FEB, STOCK)
+    market.store.gate = asyncio.Event()
+    removals = [asyncio.ensure_future(market.lists.remove(1, "TCS", FEB)) for _ in range(2)]
+    await market.store.waiting.wait()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    market.store.gate.set()
+    first, second = await asyncio.gather(*removals, return_exceptions=True)
+    assert isinstance(first, RemoveResult)
+    assert isinstance(second, NotInWatchlist)
 
 
 class TestEndOfDay:
