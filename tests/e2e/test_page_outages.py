@@ -16,6 +16,10 @@ from tests.e2e.desk import LIVE_MS, Desk
 from tests.service import Service, link_masters
 
 SOON_MS = 150_000
+SCROLLED = """(grid, top) => new Promise((done) => {
+  if (grid.scrollTop !== top) done();
+  else grid.addEventListener('scroll', () => done(), { once: true });
+})"""
 STRIKE_IN_THE_MIDDLE = """grid => {
   const box = grid.getBoundingClientRect();
   return document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2).closest('.row').dataset.strike;
@@ -87,7 +91,7 @@ async def test_spot_that_runs_away_never_moves_the_table_under_the_pointer(brows
         await grid.hover()
         top = await grid.evaluate("grid => grid.scrollTop")
         await desk.page.mouse.wheel(0, 48)
-        await desk.page.wait_for_function(f"document.querySelector('[data-testid=chain-grid]').scrollTop !== {top}")
+        await grid.evaluate(SCROLLED, top)
         before = await grid.evaluate(STRIKE_IN_THE_MIDDLE)
         inject(own, {"kind": "jump", "symbol": "NIFTY", "value": 0.01})
         await expect(desk.at_test_id("moved-chip")).to_be_visible(timeout=LIVE_MS)
