@@ -37,7 +37,8 @@ ExpiryQuery = Annotated[
     Query(min_length=1, max_length=limits.EXPIRY_CHARS_MAX, description="`26FEB2026`, `26-FEB-2026` or `2026-02-26`"),
 ]
 LtpQuery = Annotated[
-    float | None, Query(gt=0, allow_inf_nan=False, description="rupees; wins over the feed for this request")
+    float | None,
+    Query(gt=0, le=limits.PRICE_MAX, allow_inf_nan=False, description="rupees; wins over the feed for this request"),
 ]
 QuotesQuery = Annotated[bool, Query(description="also live rows, the chain's summary and its coverage")]
 

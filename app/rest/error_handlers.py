@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from app.core.errors import InvalidRequest, TerminalError
 from app.rest.answers import phrase, problem, problem_of
+from app.rest.middleware import PROTECTIVE
 
 _CODES = {
     401: "UNAUTHENTICATED",
@@ -80,4 +81,6 @@ def _detail_of(request: Request, error: HTTPException) -> str:
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:
     structlog.get_logger().error("request_failed", path=request.url.path, error=type(error).__name__)
-    return problem(500, TerminalError.code, "the service failed on this request; its log has more", request.url.path)
+    detail = "the service failed on this request; its log has more"
+    # The framework sends this one from outside of every layer, so it brings the headers itself.
+    return problem(500, TerminalError.code, detail, request.url.path, headers=PROTECTIVE)

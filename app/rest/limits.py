@@ -18,6 +18,7 @@ VIEWERS_DAYS = 31
 REQUESTS_A_SECOND = 50.0  # of one signed-in user
 REQUESTS_SAVED_S = 10.0  # so many seconds' worth may be asked at once by who was silent
 CALLERS_MAX = 10_000
+PRICE_MAX = 1e9  # rupees; thousands of times what anything listed trades at, so it is a slip
 SYMBOL_CHARS_MAX = 64
 TOKEN_CHARS_MAX = 96
 EXPIRY_CHARS_MAX = 32

@@ -18,11 +18,23 @@ from app.rest import limits
 from app.rest.answers import problem_of
 from app.rest.origin import is_loopback_end
 
+_LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 
-class WholeAnswers(h11.Connection):
-    """Gives the head of an answer out with what follows it: each write calls the kernel and wakes the client."""
+
+class StrictConnection(h11.Connection):
+    """Takes one length of a body only, and gives the head of an answer out with what follows it.
+
+    A proxy in front may go by the other length and take what follows for its next client's request (RFC 9112, 6.1).
+    Each write calls the kernel and wakes the client.
+    """
 
     _head = b""
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request) and {name for name, _ in event.headers} >= _LENGTHS:
+            raise h11.RemoteProtocolError("a body has one length")
+        return event
 
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]  # its overloads say no more
         told = super().send(event)
@@ -46,7 +58,7 @@ class PatientHttp(H11Protocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.conn = WholeAnswers(h11.SERVER, limits.HEAD_BYTES_MAX)
+        self.conn = StrictConnection(h11.SERVER, limits.HEAD_BYTES_MAX)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -23,18 +23,17 @@ METRICS_PATH = "/metrics"
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 DETAIL_CHARS_MAX = 500
 
-_ALWAYS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
-# For whatever sets none itself: the pages do, the API is never a document.
-_UNLESS_SET = (
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"cache-control", b"no-store"),
-)
+# Where an answer does not set its own: the pages do, the API is never a document.
+PROTECTIVE = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cache-control": "no-store",
+}
+_PROTECTIVE = tuple((name.encode(), value.encode()) for name, value in PROTECTIVE.items())
 
 
 class SecurityHeaders:
@@ -50,8 +49,7 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 headers = message["headers"] = list(message.get("headers", ()))
                 present = {name for name, _ in headers}
-                headers.extend(_ALWAYS)
-                headers.extend(pair for pair in _UNLESS_SET if pair[0] not in present)
+                headers.extend(pair for pair in _PROTECTIVE if pair[0] not in present)
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -86,8 +86,12 @@ class FileShelf:
         return (self._root / name).is_file()
 
     def _load(self, name: str) -> _Loaded:
-        path = (self._root / name).resolve()
-        if not path.is_relative_to(self._root.resolve()) or not path.is_file():
+        try:
+            path = (self._root / name).resolve()
+            found = path.is_relative_to(self._root.resolve()) and path.is_file()
+        except (ValueError, OSError):  # a NUL in it, or longer than the name of any file
+            found = False
+        if not found:
             raise HTTPException(404)
         status = path.stat()
         stamp = _Stamp(status.st_mtime_ns, status.st_size)

@@ -25,7 +25,9 @@ Expiry = Annotated[
         description="`26FEB2026`, `26-FEB-2026` or `2026-02-26`",
     ),
 ]
-Price = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False, description="rupees, finite and above 0")]
+Price = Annotated[
+    float, Field(strict=True, gt=0, le=limits.PRICE_MAX, allow_inf_nan=False, description="rupees, finite and above 0")
+]
 ExchangeName = Annotated[
     Literal["NSE", "BSE", "MCX"],
     BeforeValidator(lambda told: told.strip().upper() if isinstance(told, str) else told),

@@ -102,6 +102,7 @@ UNREADABLE: list[tuple[str, str, Any, str]] = [
             {"underlying_ltp": -2641.5},
             {"underlying_ltp": "2641.5"},
             {"underlying_ltp": True},
+            {"underlying_ltp": 1e308},
             {"exchange": "NYSE"},
         )
     ],
@@ -115,6 +116,8 @@ UNREADABLE: list[tuple[str, str, Any, str]] = [
     ("GET", "/option-chain/RELIANCE?expiry=26FEB2026&underlying_ltp=0", None, "underlying_ltp"),
     ("GET", "/option-chain/RELIANCE?expiry=26FEB2026&underlying_ltp=nan", None, "underlying_ltp"),
     ("GET", "/option-chain/RELIANCE?expiry=26FEB2026&underlying_ltp=inf", None, "underlying_ltp"),
+    ("GET", "/option-chain/RELIANCE?expiry=26FEB2026&underlying_ltp=1e308", None, "underlying_ltp"),
+    ("POST", "/option-chain/subscribe", changed(CHAIN, underlying_ltp=1_000_000_000.5), "underlying_ltp"),
     ("GET", "/option-chain/RELIANCE?expiry=26FEB2026&underlying_ltp=x", None, "underlying_ltp"),
     ("GET", "/option-chain/RELIANCE?expiry=26FEB2026&quotes=perhaps", None, "quotes"),
     ("POST", "/option-chain/subscribe", changed(CHAIN, action="steal"), "action"),

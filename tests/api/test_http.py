@@ -20,6 +20,7 @@ from app.rest import limits, schemas
 from app.rest.answers import encode, join_objects
 from app.rest.cursors import read_cursor, write_cursor
 from app.rest.market_api_v2 import create_api, operations_of
+from app.rest.middleware import PROTECTIVE
 from app.rest.operations import API
 from app.rest.services import Gauges, Readiness
 from docs.generate import DOCS, generated
@@ -96,6 +97,7 @@ async def test_a_failure_of_ours_is_a_problem_that_tells_nothing(world: World) -
         answer = await client.get("/api/v2/admin/registry")
     problem(answer, 500, "INTERNAL")
     assert "secret" not in answer.text
+    assert PROTECTIVE.items() <= dict(answer.headers).items()
 
 
 async def test_a_client_that_leaves_mid_body_does_no_harm(world: World) -> None:
@@ -271,7 +273,8 @@ async def test_assets_travel_compressed_and_are_not_sent_again(page: httpx.Async
 @pytest.mark.parametrize(
     "path",
     ["/assets/%2e%2e/index.html", "/assets/..%2f..%2foutside.txt", "/..%2foutside.txt",
-     "/assets/nothing.js", "/%2e%2e/outside.txt", "/assets/", "/assets"],
+     "/assets/nothing.js", "/%2e%2e/outside.txt", "/assets/", "/assets", "/assets/%00", "/docs/%00", "/a%00",
+     "/" + "a" * 300, "/assets/" + "a/" * 3000],
 )  # fmt: skip
 async def test_nothing_outside_the_page_is_served(page: httpx.AsyncClient, path: str) -> None:
     answer = await page.send(
