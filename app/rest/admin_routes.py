@@ -86,12 +86,16 @@ class AdminRoutes:
         message = f"{count} Tier A instruments unsubscribed"
         return JsonAnswer({"action": "unsubscribe_all_tier_a", "count": count, "message": message})
 
-    async def clear_watchlists(self, user: UserQuery = None, body: schemas.ClearRequest | None = None) -> Response:
+    async def clear_watchlists(
+        self, caller: Caller, user: UserQuery = None, body: schemas.ClearRequest | None = None
+    ) -> Response:
         """`user_id` in the body or in the query; in neither: every user's."""
         told = None if body is None else body.user_id
         if None not in (user, told) and user != told:
             raise InvalidRequest("user_id: the query and the body name different users", field="user_id")
         user_id = told or user
+        whose = "every user" if user_id is None else f"user {user_id}"  # the line of the path does not show a body
+        await self._services.authenticator.note(caller, AccessAction.ACTED_FOR, f"{whose}: clear lists")
         count = await self._services.watchlists.clear(user_id)
         return JsonAnswer({"action": "clear_watchlists", "user_id": user_id, "success": True, "cleared_count": count})
 

@@ -79,3 +79,12 @@ async def test_one_instrument_is_counted_as_one(client: httpx.AsyncClient) -> No
     cash: dict[str, Any] = {"user_id": 1, "symbol": "RELIANCE", "instrument_type": "EQUITY"}
     answer = await client.post("/api/v2/watchlist/add", json=cash)
     assert answer.json()["message"] == "RELIANCE added, 1 instrument subscribed"
+
+
+@pytest.mark.parametrize(("body", "told"), [({"user_id": 2}, "user 2: clear lists"), ({}, "every user: clear lists")])
+async def test_the_trail_says_whose_lists_an_admin_cleared(
+    client: httpx.AsyncClient, body: dict[str, int], told: str
+) -> None:
+    await client.post(CLEAR, json=body)
+    newest = (await get(client, "/admin/access-log"))["log"][0]
+    assert (newest["action"], newest["detail"]) == ("ACTED_FOR", told)
