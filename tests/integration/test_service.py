@@ -51,7 +51,7 @@ def test_a_second_worker_waits_and_takes_over_after_a_kill(new_service: NewServi
     [
         ({"BT_PORT": "eighty"}, "BT_PORT was 'eighty'"),
         ({"BT_AUTH": "off", "BT_HOST": "0.0.0.0"}, "BT_AUTH=off is refused"),
-        ({"BT_INSTRUMENT_MASTER": "/no/such/master.csv"}, "BT_INSTRUMENT_MASTER names /no/such/master.csv"),
+        ({"BT_INSTRUMENT_MASTER": "/no/such/master.csv"}, "BT_INSTRUMENT_MASTER was '/no/such/master.csv'"),
         ({"BT_TIER_B": "/no/such.toml"}, "BT_TIER_B was '/no/such.toml'"),
     ],
 )
