@@ -49,6 +49,8 @@ def unpack_want(payload: bytes) -> Want:
         raw = orjson.loads(payload)
         keys = tuple(StreamKey(str(topic), _rate(hz), Format(form)) for topic, hz, form in raw["keys"])
         heads, shown = tuple(map(int, raw["heads"])), tuple(map(str, raw["shown"]))
+        if heads and len(heads) != len(keys):
+            raise ValueError(f"{len(heads)} heads of {len(keys)} keys")
         return Want(str(raw["hub"]), Op(raw["op"]), keys, heads, shown)
     except (KeyError, TypeError) as bad:
         raise ValueError(f"not a message of a hub: {bad}") from bad

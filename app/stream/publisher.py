@@ -6,6 +6,7 @@ import asyncio
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Protocol
 
 import numpy as np
@@ -152,16 +153,15 @@ class Publisher:
         self._demand.hear(want, self._clock.monotonic())
         if want.op is Op.DROP or want.op is Op.ALL:
             self._close_unwanted()
-        for key in want.keys if want.op is not Op.DROP else ():
-            self._serve(want, key)
-        for key, head in zip(want.keys, want.heads, strict=False):
-            self._make_up(key, head)
+        if want.op is not Op.DROP:
+            for key, head in zip_longest(want.keys, want.heads):
+                self._serve(want, key, head)
 
-    def _serve(self, want: Want, key: StreamKey) -> None:
+    def _serve(self, want: Want, key: StreamKey, head: int | None) -> None:
         held = self._topics.get(key.topic)
         rate = held.classes.get(key.hz) if held else None
         if held and rate and key.format in rate.formats:
-            if want.op is Op.ASK:
+            if want.op is Op.ASK or self._is_behind(head, rate):
                 self._publish_snapshot(held, rate, key.format)
             return
         try:
@@ -178,14 +178,10 @@ class Publisher:
             rate.formats.add(key.format)
             self._publish_snapshot(held, rate, key.format)
 
-    def _make_up(self, key: StreamKey, head: int) -> None:
-        """Tell a hub what got lost on its way there; of a sequence that goes on, the next step tells it anyway."""
-        held = self._topics.get(key.topic)
-        rate = held.classes.get(key.hz) if held else None
-        if held is None or rate is None or rate.sequence.seq == head:
-            return
-        if self._clock.monotonic() - rate.stepped_s >= REST_S:
-            self._publish_snapshot(held, rate, key.format)
+    def _is_behind(self, head: int | None, rate: RateClass) -> bool:
+        """Whether a hub lacks what got lost on its way there; of a sequence that goes on, the next step tells it."""
+        is_at_rest = self._clock.monotonic() - rate.stepped_s >= REST_S
+        return head is not None and head != rate.sequence.seq and is_at_rest
 
     def _open(self, topic: Topic) -> OpenTopic:
         self._topic_ids += 1

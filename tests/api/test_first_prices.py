@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.api.test_endpoints import ADD
 from tests.api.test_errors import problem
-from tests.api.world import running_world
+from tests.api.world import World, running_world
 
 CHAIN = {"symbol": "TCS", "expiry": "24FEB2026"}
 ASKED: list[tuple[str, str, Any]] = [
@@ -20,26 +23,35 @@ ASKED: list[tuple[str, str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "body"), ASKED)
-async def test_the_answer_waits_for_the_price(method: str, path: str, body: Any, snapshot: Path) -> None:
-    due = True
-    async with running_world(snapshot, first_prices_due=lambda: due) as world, world.client() as client:
-        asking = asyncio.create_task(client.request(method, f"/api/v2{path}", json=body))
-        await asyncio.sleep(0.1)
-        assert not asking.done()
-        world.bring_price("TCS", 3_100.0)
-        answer = await asking
-        assert answer.status_code == 200
-        chain = answer.json().get("option_chain", answer.json())
-        assert (chain["underlying_ltp"], chain["underlying_source"], chain["atm_strike"]) == (3_100.0, "live", 3_100.0)
+@dataclass
+class Asked:
+    """A request that waits, and whether it may."""
+
+    world: World
+    answer: asyncio.Task[httpx.Response]
+    due: bool = True
 
 
-@pytest.mark.parametrize(("method", "path", "body"), ASKED)
-async def test_it_is_refused_once_none_is_about_to_come(method: str, path: str, body: Any, snapshot: Path) -> None:
-    due = True
-    async with running_world(snapshot, first_prices_due=lambda: due) as world, world.client() as client:
+@pytest.fixture(params=ASKED, ids=lambda asked: asked[1])
+async def asked(request: pytest.FixtureRequest, snapshot: Path) -> AsyncIterator[Asked]:
+    method, path, body = request.param
+    async with running_world(snapshot, first_prices_due=lambda: made.due) as world, world.client() as client:
         asking = asyncio.create_task(client.request(method, f"/api/v2{path}", json=body))
+        made = Asked(world, asking)
         await asyncio.sleep(0.1)
-        due = False
-        problem(await asking, 409, "SPOT_UNKNOWN")
-        assert world.services.watchlists.entries(1, None) == []
+        yield made
+
+
+async def test_the_answer_waits_for_the_price(asked: Asked) -> None:
+    assert not asked.answer.done()
+    asked.world.bring_price("TCS", 3_100.0)
+    answer = await asked.answer
+    assert answer.status_code == 200
+    chain = answer.json().get("option_chain", answer.json())
+    assert (chain["underlying_ltp"], chain["underlying_source"], chain["atm_strike"]) == (3_100.0, "live", 3_100.0)
+
+
+async def test_it_is_refused_once_none_is_about_to_come(asked: Asked) -> None:
+    asked.due = False
+    problem(await asked.answer, 409, "SPOT_UNKNOWN")
+    assert asked.world.services.watchlists.entries(1, None) == []

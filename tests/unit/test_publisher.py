@@ -364,12 +364,18 @@ async def test_a_chain_that_is_listed_no_longer_is_on_no_screen(world: World, mo
 
 
 async def test_demand_that_is_no_demand_is_counted(world: World) -> None:
-    for payload in (b"", b"[]", b'{"hub":"x","op":"add","keys":[["status",3,"json"]],"heads":[],"shown":[]}', b"\xff"):
+    for payload in (
+        b"",
+        b"[]",
+        b'{"hub":"x","op":"add","keys":[["status",3,"json"]],"heads":[],"shown":[]}',
+        b"\xff",
+        b'{"hub":"x","op":"all","keys":[],"heads":[7],"shown":[]}',
+    ):
         world.bus.publish("want.stream", payload)
     world.bus.publish(
         "want.stream", b'{"hub":"x","op":"add","keys":[["quotes:NOBODY",5,"json"]],"heads":[],"shown":[]}'
     )
-    assert world.publisher.refused == 5
+    assert world.publisher.refused == 6
     assert world.publisher.open_topics == 0
 
 
