@@ -197,6 +197,16 @@ async def test_another_size_of_the_table_keeps_its_middle_and_all_its_strikes(de
     await expect(last).to_be_in_viewport(ratio=0.9)
 
 
+async def test_a_table_may_be_left_while_it_scrolls(desk: Desk) -> None:
+    await desk.live()
+    await desk.page.evaluate("""() => {
+      document.querySelector('[data-testid=chain-grid]').scrollTop += 300;
+      document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'h', bubbles: true }));
+      return new Promise((told) => requestAnimationFrame(() => requestAnimationFrame(told)));
+    }""")
+    await expect(desk.at_test_id("health")).to_be_visible()
+
+
 async def test_an_address_with_another_name_of_the_symbol_opens_its_chain(desk: Desk) -> None:
     await desk.go("#/chain/Nifty50")
     await desk.live()
