@@ -6,7 +6,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,28 @@ async def test_an_always_on_universe_that_cannot_fit_stops_the_start(tmp_path: P
     with pytest.raises(UniverseInvalid, match=r"BT_TIER_B asks for .* and 5 fit"):
         async with started(app):
             pass
+
+
+async def test_an_always_on_universe_that_outgrows_the_feed_stays_that_of_the_day_before(tmp_path: Path) -> None:
+    universe, master = tmp_path / "universe.toml", tmp_path / "master.csv"
+    universe.write_text('[[future]]\nsymbol = "GOLD"\nexpiries = "all"\n[drivers]\nfo_stocks = false\n')
+    rows = SMALL.read_text().splitlines(keepends=True)
+    master.write_text("".join(row for row in rows if "GOLD APR FUT" not in row))
+    settings = settings_in(tmp_path, bt_tier_b=str(universe), bt_instrument_master=str(master))
+    async with started(create_app(settings, Given(limits=FeedLimits(1, 5, 5)))) as client:  # GOLD and four indices
+        assert (await client.get("/health")).json()["reasons"] == []
+        master.write_text("".join(rows))
+        hooks.scheduler.get_job("refresh_master").modify(next_run_time=datetime.now(UTC))  # type: ignore[attr-defined]
+        async with asyncio.timeout(30):
+            while not (reasons := (await client.get("/health")).json()["reasons"]):  # noqa: ASYNC110 - told over HTTP
+                await asyncio.sleep(0.05)
+        assert reasons == [
+            "the always-on universe of the day before stays: BT_TIER_B asks for 6 instruments, and 5 fit"
+        ]
+        active = (await client.get("/api/v2/subscriptions/active?symbol=GOLD")).json()["subscriptions"]
+        assert [row["token"] for row in active] == ["GOLD_05FEB2026_FUT"]
+        listed = await client.get("/api/v2/subscriptions/GOLD_03APR2026_FUT")
+        assert listed.json()["details"]["state"] == "NOT_SUBSCRIBED", "the new master is in use"
 
 
 async def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
