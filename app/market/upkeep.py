@@ -25,7 +25,7 @@ from app.ports.store import (
     StoredState,
 )
 
-KEPT_REASON = "end of day; returns with the next session"
+ASLEEP = "; returns with the next session"  # how the reason of a kept entry ends
 NO_LONGER_LISTED = "no longer listed"
 SLICE = 1_000  # instruments released before others get a turn
 FOLLOW_SLICE = 100  # windows looked at before others get a turn
@@ -57,7 +57,7 @@ class Upkeep(Lists):
         wanted = self._finder.again(chain, row.centre)
         entry = self._remember(row, wanted or Wanted(chain, ()))
         if row.state is EntryState.EVICTED:
-            entry.sleeps = row.state_reason == KEPT_REASON
+            entry.sleeps = (row.state_reason or "").endswith(ASLEEP)
             if was_evicted(entry):
                 self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=True)
         elif wanted is None:
@@ -253,7 +253,8 @@ class Upkeep(Lists):
         self._drop_entries(removed)
         for row in rows:
             self._put_to_sleep(row)
-        self._tell_end_of_day(exchanges, len(removed), rows, [each for each in kept if each.id not in merged], freed)
+        self._tell_end_of_day(exchanges, len(removed), len(rows), freed)
+        self._tell_rolled(kept, rolled)
         return len(freed)
 
     async def _let_go(self, owners: Sequence[int]) -> None:
@@ -270,7 +271,7 @@ class Upkeep(Lists):
 
         ``moment`` may be long past, after a downtime; the session that follows it may run already.
         """
-        row = replace(self._suspended(entry, KEPT_REASON), state_at=moment)
+        row = replace(self._suspended(entry, f"end of day{ASLEEP}"), state_at=moment)
         next_day = max(moment.astimezone(self._calendar.zone).date() + timedelta(days=1), self._today())
         if row.expiry is None or row.expiry >= next_day:
             return row
@@ -278,42 +279,38 @@ class Upkeep(Lists):
             nearest = self._finder.nearest_expiry(entry.chain, from_day=next_day)
         except TerminalError:
             nearest = None
-        return row if nearest is None else replace(row, expiry=nearest)
+        if nearest is None:
+            return row
+        reason = f"rolled on from {format_expiry(row.expiry)} at end of day{ASLEEP}"
+        return replace(row, expiry=nearest, state_reason=reason)
 
     def _put_to_sleep(self, row: EntryRow) -> None:
         chain = ChainKey(row.exchange, row.symbol, row.expiry, row.instrument_type)
         entry = self._remember(row, self._finder.again(chain, row.centre) or Wanted(chain, ()))
         entry.sleeps = True
 
-    def _tell_end_of_day(
-        self,
-        exchanges: Iterable[str],
-        cleared: int,
-        rows: Sequence[EntryRow],
-        before: Sequence[Entry],
-        freed: Sequence[Instrument],
-    ) -> None:
-        old = {each.id: each.chain.expiry for each in before}
-        rolled = [
-            {"user_id": row.user_id, "symbol": row.symbol, "from": _text(old[row.id]), "to": _text(row.expiry)}
-            for row in rows
-            if row.id in old and old[row.id] != row.expiry
-        ]
+    def _tell_end_of_day(self, exchanges: Iterable[str], cleared: int, kept: int, freed: Sequence[Instrument]) -> None:
         data: dict[str, object] = {
             "exchanges": sorted(exchanges),
             "cleared": cleared,
-            "kept": len(rows),
+            "kept": kept,
             "released": len(freed),
-            "rolled": rolled,
         }
         self._notify(Event("eod", self._clock.now_ms(), None, data))
 
+    def _tell_rolled(self, kept: Iterable[Entry], rolled: Mapping[int, EntryRow]) -> None:
+        """Each user hears of the own entries: what others have on their lists is theirs."""
+        by_user: dict[int, list[dict[str, str]]] = {}
+        for entry in kept:
+            row = rolled[entry.id]
+            if entry.chain.expiry is not None and row.expiry is not None and entry.chain.expiry != row.expiry:
+                old, new = format_expiry(entry.chain.expiry), format_expiry(row.expiry)
+                by_user.setdefault(row.user_id, []).append({"symbol": row.symbol, "from": old, "to": new})
+        for user_id, moves in by_user.items():
+            self._notify(Event("eod", self._clock.now_ms(), user_id, {"phase": "rolled", "rolled": moves}))
+
     def _today(self) -> date:
         return self._clock.now().astimezone(self._calendar.zone).date()
-
-
-def _text(expiry: date | None) -> str | None:
-    return None if expiry is None else format_expiry(expiry)
 
 
 def _same_identity(rows: Iterable[EntryRow]) -> set[int]:

@@ -9,7 +9,7 @@ from typing import cast
 
 from app.core.blocking import run
 from app.core.doors import Door
-from app.core.errors import AlreadyInWatchlist, NotInWatchlist, TerminalError
+from app.core.errors import AlreadyInWatchlist, InstrumentUnknown, NotInWatchlist, TerminalError
 from app.core.ids import format_expiry
 from app.core.instruments import Instrument
 from app.market.atm_engine import ChainId
@@ -119,7 +119,7 @@ class WatchlistManager(NamedLists):
     async def _remove(
         self, user_id: int, symbol: str, expiry: str | date | None, list_name: str | None, entry_id: int | None
     ) -> RemoveResult:
-        name = self._finder.symbol(symbol)
+        name = self._symbol_held(user_id, symbol)
         day = self._finder.day(name, expiry)
         wanted = None if list_name is None and entry_id is not None else list_name or DEFAULT_LIST
         row = None if wanted is None else self._require_list(user_id, wanted)
@@ -190,7 +190,7 @@ class WatchlistManager(NamedLists):
         return await self._in_turn(self._release_chain(user_id, symbol, expiry, exchange))
 
     async def _release_chain(self, user_id: int, symbol: str, expiry: str | date, exchange: str | None) -> ChainResult:
-        name = self._finder.symbol(symbol)
+        name = self._symbol_held(user_id, symbol)
         day = self._finder.day(name, expiry)
         entries = [
             each
@@ -202,6 +202,20 @@ class WatchlistManager(NamedLists):
         freed = await self._delete(entries, AuditAction.UNSUBSCRIBE, f"released by user {user_id}")
         message = f"{name_of(entries[0].chain)} released, {counted(freed)} unsubscribed"
         return ChainResult(name, entries[0].row.exchange, day, message, released=freed, revision=self._wishes.revision)
+
+    def _symbol_held(self, user_id: int, text: str) -> str:
+        """Dhan's symbol for what a person wrote; one that is listed no more is known by what the user holds of it.
+
+        Raises:
+            InstrumentUnknown: it is neither.
+        """
+        try:
+            return self._finder.symbol(text)
+        except InstrumentUnknown:
+            written = text.strip().upper()
+            if any(each.row.symbol == written for each in self.book.of_user(user_id)):
+                return written
+            raise
 
     # -- doors of the user's document: for callers that cannot await ---------------------------------------------------
 

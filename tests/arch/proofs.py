@@ -38,7 +38,7 @@ def named_tests(proofs: str) -> list[tuple[str, str]]:
 
 @cache
 def names_in(path: str) -> frozenset[str]:
-    """The names of a file's tests."""
+    """The names of a file's tests, those in classes too."""
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return frozenset(node.name for node in tree.body if isinstance(node, kinds) and node.name.startswith("test_"))
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, kinds) and node.name.startswith("test_"))

@@ -24,6 +24,11 @@ STRIKE_IN_THE_MIDDLE = """grid => {
   const box = grid.getBoundingClientRect();
   return document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2).closest('.row').dataset.strike;
 }"""
+KEEP_NOTES = """() => {
+  const box = document.querySelector('[data-testid=notes]');
+  window.notes = [];
+  new MutationObserver(() => notes.push(box.innerText)).observe(box, { childList: true });
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +114,11 @@ async def test_eviction_and_return_are_seen_by_their_owner(browser: Browser, own
         await expect(desk.entry("RELIANCE")).to_be_visible()
         await desk.go("#/chain/NIFTY")
         await desk.live()
+        await desk.page.evaluate(KEEP_NOTES)
         fill_to_eviction(own)
         await desk.note("was evicted to make room")
+        last_stock = {"user_id": 2, "symbol": "ZYDUSLIFE", "instrument_type": "STOCK_OPTION"}
+        other, *_ = own.post("/api/v2/watchlist/add", last_stock).raise_for_status().json()["evicted"]
         entry = desk.entry("RELIANCE")
         await expect(entry).to_have_attribute("data-state", "EVICTED")
         await expect(entry.get_by_test_id("watch-state")).to_contain_text(" to make room for ")
@@ -123,6 +131,9 @@ async def test_eviction_and_return_are_seen_by_their_owner(browser: Browser, own
         await expect(entry).to_have_attribute("data-state", "ACTIVE")
         await expect(entry.get_by_test_id("watch-state")).to_contain_text("BACK since ")
         await desk.live()
+        told = await desk.page.evaluate("notes.join()")
+        assert "RELIANCE" in told
+        assert f"{other['symbol']} {other['expiry']} was evicted" not in told, "another user's is no news here"
 
 
 async def test_closed_market_is_not_called_stale(

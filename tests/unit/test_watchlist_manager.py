@@ -337,11 +337,23 @@ class TestEndOfDay:
         start = HandClock().now().replace(day=10)
         market = await spotted(Market(keep=True, clock=HandClock(start)))
         await market.lists.add(1, "NIFTY", "10FEB2026", INDEX)
+        await market.lists.add(2, "NIFTY", "10FEB2026", INDEX)
+        await market.lists.add(2, "TCS", FEB, STOCK)
         market.clock.advance(5.5 * 3600)
         await market.lists.end_of_day("EOD:NSE:2026-02-10", market.clock.now(), {Exchange.NSE})
-        assert [entry.expiry for entry in market.lists.entries(1)] == [FEB]
-        (event,) = market.events("eod")
-        assert event.data["rolled"] == [{"user_id": 1, "symbol": "NIFTY", "from": "10FEB2026", "to": "24FEB2026"}]
+        (entry,) = market.lists.entries(1)
+        assert entry.expiry == FEB
+        assert entry.state_reason == "rolled on from 10FEB2026 at end of day; returns with the next session"
+        to_all, *to_users = market.events("eod")
+        assert (to_all.user_id, to_all.data["kept"]) == (None, 3)
+        assert "NIFTY" not in str(to_all.data), "nobody learns what others have on their lists"
+        rolled = [{"symbol": "NIFTY", "from": "10FEB2026", "to": "24FEB2026"}]
+        assert [(event.user_id, event.data) for event in to_users] == [
+            (user, {"phase": "rolled", "rolled": rolled}) for user in (1, 2)
+        ]
+        again = await Market(store=market.store, clock=market.clock, keep=True).start()
+        again.clock.advance(18 * 3600)
+        assert again.lists.due_back(has_room=False) is not None, "it still sleeps after a restart"
 
     async def test_made_up_for_the_next_morning_it_returns_with_the_session_that_runs(self) -> None:
         market = await spotted(Market(keep=True))
@@ -411,6 +423,10 @@ class TestRestart:
         new = await Market(store=store, clock=market.clock).start()
         assert {entry.state for entry in new.lists.entries(1)} == {"EVICTED", "EXPIRED"}
         assert new.wishes.total == 0
+        with pytest.raises(InstrumentUnknown):
+            await new.lists.remove(2, "GONE")
+        assert len((await new.lists.remove(1, " gone")).removed) == 1, "what is listed no more can still be taken off"
+        assert [entry.symbol for entry in new.lists.entries(1)] == ["TCS"]
 
 
 async def spotted_again(market: Market) -> Market:

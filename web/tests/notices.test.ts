@@ -30,6 +30,15 @@ describe('notices', () => {
     );
   });
 
+  it('names the entries that rolled on', () => {
+    const move = (symbol: string) => ({ symbol, from: '10FEB2026', to: '17FEB2026' });
+    const rolled = ['NIFTY', 'SENSEX', 'TCS', 'INFY', 'SBIN', 'ITC'].map(move);
+    expect(noticeOf(event('eod', { phase: 'rolled', rolled: rolled.slice(0, 1) }))?.text).toBe(
+      'Over, and kept with the next expiry: NIFTY 10FEB2026 → 17FEB2026',
+    );
+    expect(noticeOf(event('eod', { phase: 'rolled', rolled }))?.text).toMatch(/INFY 10FEB2026 → 17FEB2026 and 2 more$/);
+  });
+
   it('keeps quiet of what the badges tell', () => {
     expect(noticeOf(event('session', { exchange: 'NSE', phase: 'CLOSED' }))).toBeNull();
   });

@@ -36,9 +36,18 @@ function endOfDay(data: Record<string, unknown>): Notice | null {
     const lists = keeps ? 'lists are kept' : 'watchlists are cleared';
     return { kind: 'info', text: `End of day at ${at}: ${lists}, on-demand chains leave` };
   }
+  if (data.phase === 'rolled') return { kind: 'info', text: `Over, and kept with the next expiry: ${moves(data.rolled)}` };
   if (typeof data.cleared !== 'number') return null; // the schedule's own word; the lists' follows with the counts
   const kept = data.kept ? `, ${String(data.kept)} kept for the next session` : '';
   return { kind: 'info', text: `End of day: ${data.cleared} entries cleared${kept}, ${String(data.released)} instruments left` };
+}
+
+const MOVES_NAMED = 4;
+
+function moves(rolled: unknown): string {
+  const all = rolled as { symbol: string; from: string; to: string }[];
+  const named = all.slice(0, MOVES_NAMED).map((one) => `${one.symbol} ${one.from} → ${one.to}`);
+  return named.join(', ') + (all.length > MOVES_NAMED ? ` and ${all.length - MOVES_NAMED} more` : '');
 }
 
 /** "Upstream connections 1, 2 and 4 are down: cut". */

@@ -163,10 +163,11 @@ class Live {
   }
 
   private event(event: StreamEvent): void {
-    const notice = noticeOf(event);
+    const isOwn = (event.user_id ?? session.userId) === session.userId; // an admin hears what happens to others too
+    const notice = isOwn ? noticeOf(event) : null;
     if (notice) this.note(notice.text, notice.kind);
     if (event.kind === 'feed') this.feedNote(event.data ?? {});
-    if (event.kind === 'restored') {
+    if (isOwn && event.kind === 'restored') {
       this.returned = { ...this.returned, [chainKey(event.data?.symbol, event.data?.expiry)]: event.at_ms ?? this.serverNow() };
     }
     if (event.kind === 'feed' || event.kind === 'session') void this.refreshHealth();
