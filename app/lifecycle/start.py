@@ -291,12 +291,12 @@ class Starter:
 
     async def _use_new_master(self) -> None:
         try:
-            snapshot = await self._load_instruments()
+            snapshot: Path | None = await self._load_instruments()
         except TerminalError as error:
             self._runtime.status.concerns["master"] = f"instrument master not refreshed: {error.detail}"
-            return
-        self._use_new_universe()
-        if self._simulator is not None:  # it must list what we list
+            snapshot = None
+        self._use_new_universe()  # by the old master too: what was over with the day before leaves
+        if snapshot is not None and self._simulator is not None:  # it must list what we list
             self._simulator.restart_with(("--snapshot", str(snapshot)))
 
     def _use_new_universe(self) -> None:

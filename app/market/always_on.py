@@ -166,7 +166,10 @@ class TierB:
         )
         if moved is None:
             return False
-        window = self._engine.preview(kept.chain, spot, kept.strikes)
+        try:
+            window = self._engine.preview(kept.chain, spot, kept.strikes)
+        except TerminalError:  # over, or gone from the listing: it stays as it is until the new universe
+            return False
         before, wanted = set(_keys(old)), self._legs(window)
         coming = [each for each in wanted.legs if each.key not in before]
         leaving = before - {each.key for each in wanted.legs}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -25,6 +27,7 @@ from app.market.tiers import UniverseInvalid
 from app.market.watchlist_manager import WatchlistManager, get_watchlist_manager
 from app.ports.feed import FeedLimits
 from app.runtime.build import Given
+from app.runtime.clock import ShiftedClock
 from app.settings import Settings
 from tests.masters import SMALL
 
@@ -111,10 +114,7 @@ async def test_an_always_on_universe_that_outgrows_the_feed_stays_that_of_the_da
     async with started(create_app(settings, Given(limits=FeedLimits(1, 5, 5)))) as client:  # GOLD and four indices
         assert (await client.get("/health")).json()["reasons"] == []
         master.write_text("".join(rows))
-        hooks.scheduler.get_job("refresh_master").modify(next_run_time=datetime.now(UTC))  # type: ignore[attr-defined]
-        async with asyncio.timeout(30):
-            while not (reasons := (await client.get("/health")).json()["reasons"]):  # noqa: ASYNC110 - told over HTTP
-                await asyncio.sleep(0.05)
+        reasons = await _refreshed(client)
         assert reasons == [
             "the always-on universe of the day before stays: BT_TIER_B asks for 6 instruments, and 5 fit"
         ]
@@ -122,6 +122,40 @@ async def test_an_always_on_universe_that_outgrows_the_feed_stays_that_of_the_da
         assert [row["token"] for row in active] == ["GOLD_05FEB2026_FUT"]
         listed = await client.get("/api/v2/subscriptions/GOLD_03APR2026_FUT")
         assert listed.json()["details"]["state"] == "NOT_SUBSCRIBED", "the new master is in use"
+
+
+async def test_a_morning_without_a_new_master_still_begins_a_new_day(tmp_path: Path) -> None:
+    universe, master = tmp_path / "universe.toml", tmp_path / "master.csv"
+    universe.write_text('[[chain]]\nsymbol = "NIFTY"\nnearest = 2\nstrikes = 5\n')
+    master.write_bytes(SMALL.read_bytes())
+    slept_s = 0.0
+    clock = ShiftedClock(ZoneInfo("Asia/Kolkata"), date(2026, 2, 3), epoch_s=lambda: time.time() + slept_s)
+    settings = settings_in(tmp_path, bt_tier_b=str(universe), bt_instrument_master=str(master))
+    async with started(create_app(settings, Given(clock=clock))) as client:
+        assert await _waiting(client) == ["NIFTY 03FEB2026", "NIFTY 24FEB2026"]
+        slept_s = 86_400.0
+        _lose_masters(tmp_path)
+        reasons = await _refreshed(client)
+        assert "instrument master not refreshed" in str(reasons)
+        assert await _waiting(client) == ["NIFTY 24FEB2026", "NIFTY 30JUN2026"], "what is over has left"
+
+
+async def _refreshed(client: httpx.AsyncClient) -> list[str]:
+    """Have the morning's refresh run; returns what it gives health to complain of."""
+    hooks.scheduler.get_job("refresh_master").modify(next_run_time=datetime.now(UTC))  # type: ignore[attr-defined]
+    async with asyncio.timeout(30):
+        while not (reasons := (await client.get("/health")).json()["reasons"]):  # noqa: ASYNC110 - told over HTTP
+            await asyncio.sleep(0.05)
+    return reasons  # type: ignore[no-any-return]
+
+
+def _lose_masters(directory: Path) -> None:
+    for each in (directory / "master.csv", *directory.rglob("*.snapshot")):
+        each.unlink()
+
+
+async def _waiting(client: httpx.AsyncClient) -> list[str]:
+    return (await client.get("/api/v2/admin/tier-b")).json()["waiting"]  # type: ignore[no-any-return]
 
 
 async def test_a_start_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 
 import pytest
 
@@ -14,7 +14,7 @@ from app.market.events import Event
 from app.market.tiers import AlwaysOn, ChainRule, FutureRule, Universe, always_on
 from app.ports.feed import FeedLimits
 from app.ports.store import InstrumentType
-from tests.tiny_market import MORNING, HandClock, Market, PausingStore, tiny_registry
+from tests.tiny_market import IST, MORNING, HandClock, Market, PausingStore, tiny_registry
 
 STOCK = InstrumentType.STOCK_OPTION
 FEB, NEAR = date(2026, 2, 24), date(2026, 2, 10)
@@ -95,6 +95,20 @@ class TestTierB:
         market.control.use_universe(always_on(RULES, tiny_registry(), NEAR + timedelta(days=1)))
         assert market.wishes.tier_b_count == 7 + 202
         assert market.wishes.lingering == 202
+
+    async def test_the_night_after_an_expiry_it_goes_on_until_the_new_universe(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        evening = datetime.combine(NEAR, time(23, 59), IST)
+        market = await Market(clock=HandClock(evening)).start(universe())
+        monkeypatch.setattr(market.registry, "_today", lambda: market.clock.now().date())
+        market.quote("NIFTY", 25_010.0)
+        await passes(market, 6)
+        await passes(market, 60, step=6)
+        market.quote("NIFTY", 25_110.0)
+        await passes(market, 1)
+        assert {event.data["expiry"] for event in market.events("window_moved")} == {"24FEB2026"}
+        assert market.wishes.tier_b_count == 7 + 404
 
     async def test_it_is_stored_within_a_second_and_windows_with_it(self) -> None:
         market = await Market().start(universe())
