@@ -87,6 +87,8 @@ class TierB:
         """Wish a day's universe: what is in it and was not, comes; what was in it and is not, goes."""
         self._universe = universe
         singles = universe.singles
+        renamed = [key for key, each in self._singles.items() if key in singles and singles[key].token != each.token]
+        self._wishes.move(TIER_B_OWNER, (), renamed)
         gone = {key for key in self._singles if key not in singles}
         chains = {ChainId(each.symbol, each.expiry, Exchange(each.exchange)): each for each in universe.chains}
         for chain in [chain for chain in self._kept if chain not in chains]:

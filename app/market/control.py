@@ -70,8 +70,10 @@ class Control:
         self._lists.restore(state)
 
     def use_universe(self, universe: AlwaysOn) -> None:
-        """A new day or a new instrument master: the always-on universe changes where it differs."""
+        """A new day or a new instrument master: the always-on universe and the lists change where they differ."""
+        changed = self._lists.let_go_of_others()
         self._tier_b.use(universe)
+        self._lists.renew(changed)
         self._is_reviewed = False
         self.wake()
 

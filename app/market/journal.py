@@ -20,6 +20,7 @@ from app.ports.store import AtmRow, AuditAction, AuditRow, Changes, EntryRow, Le
 
 BATCH_ROWS = 400  # so that an add never waits long behind a batch
 WRITTEN_BEHIND = "books"
+ID_GIVEN_AWAY = "its id is another contract's"
 
 
 class Journal:
@@ -106,7 +107,10 @@ class Journal:
             wish, token = self._wishes.wish(key), self._stored.get(key)
             if wish is not None:
                 legs.append(_leg(wish, self._ws_id(key)))
-                if token is None:
+                if token is not None and token != wish.instrument.token:  # a new master gave the id away
+                    removed.append(token)
+                    audit.append(AuditRow(AuditAction.UNSUBSCRIBE, token, ID_GIVEN_AWAY, now))
+                if token != wish.instrument.token:
                     audit.append(AuditRow(AuditAction.SUBSCRIBE, wish.instrument.token, self._reason(key, wish), now))
             elif token is not None:
                 removed.append(token)

@@ -146,6 +146,31 @@ class Upkeep(Lists):
             self._tell("window_moved", entry.row.user_id, entry.chain, atm_strike=centre, underlying_ltp=spot)
         return old != new
 
+    # -- a new master ----------------------------------------------------------------------------------------------
+
+    def let_go_of_others(self) -> list[Entry]:
+        """Part with every leg whose id a new master gives to another contract; returns the entries to be renewed."""
+        by_token = self._wishes.taken_by_token()
+        legs = {claim.owner: self._instruments(claim.keys) for claim in by_token}
+        self._wishes.sweep([owner for owner, held in legs.items() if self._finder.are_others(held)], NO_LONGER_LISTED)
+        changed = [entry for entry in self.book if self._finder.are_others(entry.legs)]
+        for entry in changed:
+            self._wishes.release(entry.id)
+            self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=False)
+        return changed
+
+    def renew(self, entries: Iterable[Entry]) -> None:
+        """Give entries that had to let go the legs that the new master lists for them, if it does."""
+        for entry in entries:
+            wanted = self._finder.again(entry.chain, entry.row.centre)
+            self._centre(entry, wanted or Wanted(entry.chain, ()))
+            if not entry.is_active:
+                continue
+            if wanted is None:
+                self._suspend(entry, NO_LONGER_LISTED)
+            elif not self._wishes.restore(entry.id, entry.chain, wanted.legs, entry.used_ms):
+                self._suspend(entry, NO_ROOM)
+
     # -- returns ---------------------------------------------------------------------------------------------------
 
     def due_back(self, *, has_room: bool) -> ChainKey | None:

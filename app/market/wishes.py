@@ -252,6 +252,9 @@ class WishBooks:
         key = instrument.key
         self._numbers += 1
         self._evicted.discard(key)
+        if lingering is not None and lingering.instrument.token != instrument.token:  # a new master gave its id away
+            self._forget(key)
+            lingering = None
         if lingering is not None:  # still on the wire: nothing to send
             del self._lingering[key]
             wish = self._wishes.pop(key)

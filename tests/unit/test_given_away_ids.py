@@ -1,0 +1,96 @@
+"""A new master that gives ids to other contracts: nobody is shown one contract under the name of another."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from app.core.ids import Tier
+from app.market.tiers import Universe, always_on
+from app.ports.store import EntryState, InstrumentType
+from tests.masters import registry_of
+from tests.tiny_market import MORNING, Market, write_tiny_master
+from tests.unit.spotted_market import spotted
+
+STOCK = InstrumentType.STOCK_OPTION
+FEB = date(2026, 2, 24)
+RULES = Universe(fo_stocks=True)
+
+
+class Renaming:
+    """A market whose next master gives every id of TCS to TCX."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        source = directory / "first.csv"
+        write_tiny_master(source)
+        self._next = directory / "next.csv"
+        self._next.write_text(source.read_text().replace(",TCS,", ",TCX,"))
+        registry = registry_of(source, MORNING.date(), directory)
+        monkeypatch.setattr("tests.tiny_market.tiny_registry", lambda: registry)
+        self.market = Market()
+
+    def new_master(self) -> None:
+        self.market.registry.load(self._next)
+        self.market.control.use_universe(always_on(RULES, self.market.registry, MORNING.date()))
+
+
+@pytest.fixture
+async def renaming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Renaming:
+    renaming = Renaming(tmp_path, monkeypatch)
+    await spotted(renaming.market)
+    renaming.market.control.use_universe(always_on(RULES, renaming.market.registry, MORNING.date()))
+    return renaming
+
+
+def symbols(market: Market, tier: Tier = Tier.A) -> set[str]:
+    return {wish.instrument.symbol for wish in market.wishes.listed(tier.value)}
+
+
+async def test_an_id_that_lingers_is_not_taken_for_the_contract_it_was(renaming: Renaming) -> None:
+    market = renaming.market
+    await market.lists.add(1, "TCS", FEB, STOCK)
+    await market.lists.remove(1, "TCS", FEB)
+    renaming.new_master()
+    added = await market.lists.add(2, "TCX", FEB, STOCK, 3100.0)
+    assert symbols(market) == {"TCX"}
+    slots = [market.prices.slot(leg.key) for leg in added.legs]
+    assert {market.prices.instrument_at(slot) for slot in slots if slot is not None} == set(added.legs)
+    await market.control.flush()
+    assert {leg.symbol for leg in (await market.stored()).legs if leg.tier is Tier.A} == {"TCX"}
+
+
+async def test_an_entry_lets_go_of_ids_that_are_others_now(renaming: Renaming) -> None:
+    market = renaming.market
+    await market.lists.add(1, "TCS", FEB, STOCK)
+    await market.lists.add(1, "INFY", FEB, STOCK)
+    await market.control.flush()
+    renaming.new_master()
+    gone, stays = market.lists.entries(1)
+    assert (gone.state, gone.state_reason, gone.legs) == (EntryState.EVICTED, "no longer listed", ())
+    assert (stays.state, len(stays.legs)) == (EntryState.ACTIVE, 50)
+    assert symbols(market) == {"INFY"}
+    await market.lists.add(2, "TCX", FEB, STOCK, 3100.0)
+    await market.control.flush()
+    assert {leg.symbol for leg in (await market.stored()).legs if leg.tier is Tier.A} == {"INFY", "TCX"}
+    assert (await market.lists.remove(1, "TCS", FEB)).unsubscribed == 0
+
+
+async def test_always_on_lines_have_the_name_they_have_now(renaming: Renaming) -> None:
+    market = renaming.market
+    await market.control.flush()
+    renaming.new_master()
+    assert "TCX" in symbols(market, Tier.B)
+    assert "TCS" not in symbols(market, Tier.B)
+    await market.control.flush()
+    assert "TCS" not in {leg.symbol for leg in (await market.stored()).legs}
+
+
+async def test_a_wish_by_token_ends_where_its_id_is_anothers(renaming: Renaming) -> None:
+    market = renaming.market
+    token = "TCS_24FEB2026_3100CE"
+    assert market.wishes.subscribe(token)[0]
+    renaming.new_master()
+    await market.control.step()
+    assert symbols(market) == set()
