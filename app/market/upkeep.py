@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
+from app.core.eod import MAIN_SEGMENT
 from app.core.errors import AlreadyExists, ExpiryUnknown, InstrumentUnknown, TerminalError
-from app.core.ids import InstrumentKey, format_expiry
+from app.core.ids import Exchange, InstrumentKey, Segment, format_expiry
 from app.core.instruments import Instrument
 from app.core.sessions import LOOK_AHEAD_DAYS, Calendar
 from app.market.atm_engine import COOLDOWN_MS, Window, has_moved
@@ -189,9 +190,11 @@ class Upkeep(Lists):
     def _session_began_since(self, entry: Entry) -> bool:
         """Whether a session of the entry's exchange has begun since it was put to sleep."""
         asleep_since, now = entry.row.state_at, self._clock.now()
-        if asleep_since is None or not entry.legs:
-            return asleep_since is None
-        return _first_opening(self._calendar, entry.legs[0], asleep_since) <= now
+        if asleep_since is None:
+            return True
+        # What is listed no more has no legs: it wakes with its exchange, to be told so.
+        segment = entry.legs[0].key.segment if entry.legs else MAIN_SEGMENT[Exchange(entry.chain.exchange)]
+        return _first_opening(self._calendar, segment, asleep_since) <= now
 
     async def bring_back(self, chain: ChainKey) -> bool:
         """Return the evicted entries of a chain, at nobody's cost; False where there is no room after all.
@@ -349,11 +352,11 @@ def _same_identity(rows: Iterable[EntryRow]) -> set[int]:
     return twice
 
 
-def _first_opening(calendar: Calendar, instrument: Instrument, after: datetime) -> datetime:
-    """When the instrument's next session opens; far off if the calendar knows none."""
+def _first_opening(calendar: Calendar, segment: Segment, after: datetime) -> datetime:
+    """When the segment's next session opens; far off if the calendar knows none."""
     day = after.astimezone(calendar.zone).date()
     for ahead in range(LOOK_AHEAD_DAYS):
-        for session in calendar.sessions(instrument.key.segment, day + timedelta(days=ahead)):
+        for session in calendar.sessions(segment, day + timedelta(days=ahead)):
             if session.open > after:
                 return session.open
     return after + timedelta(days=LOOK_AHEAD_DAYS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.core.ids import Tier
+from app.core.ids import Exchange, Tier
 from app.market.tiers import Universe, always_on
 from app.ports.store import EntryState, InstrumentType
 from tests.masters import registry_of
@@ -22,14 +22,14 @@ RULES = Universe(fo_stocks=True)
 class Renaming:
     """A market whose next master gives every id of TCS to TCX."""
 
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch, *, keep: bool = False) -> None:
         source = directory / "first.csv"
         write_tiny_master(source)
         self._next = directory / "next.csv"
         self._next.write_text(source.read_text().replace(",TCS,", ",TCX,"))
         registry = registry_of(source, MORNING.date(), directory)
         monkeypatch.setattr("tests.tiny_market.tiny_registry", lambda: registry)
-        self.market = Market()
+        self.market = Market(keep=keep)
 
     def new_master(self) -> None:
         self.market.registry.load(self._next)
@@ -94,3 +94,19 @@ async def test_a_wish_by_token_ends_where_its_id_is_anothers(renaming: Renaming)
     renaming.new_master()
     await market.control.step()
     assert symbols(market) == set()
+
+
+async def test_a_kept_entry_that_is_listed_no_more_promises_no_return(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renaming = Renaming(tmp_path, monkeypatch, keep=True)
+    old = await spotted(renaming.market)
+    await old.lists.add(1, "TCS", FEB, STOCK)
+    old.clock.advance(5.5 * 3600)
+    await old.lists.end_of_day("EOD:NSE:2026-02-03", old.clock.now(), {Exchange.NSE})
+    renaming.new_master()
+    new = await Market(store=old.store, clock=old.clock, keep=True).start()
+    assert str(new.lists.entries(1)[0].state_reason).endswith("returns with the next session")
+    new.clock.advance(18 * 3600)
+    assert await new.control.return_evicted() == 0
+    assert new.lists.entries(1)[0].state_reason == "no longer listed"
