@@ -24,7 +24,7 @@ class Intake(Upkeep):
         """Admit, store, wish. A held entry is reopened: evicted before, or to be centred anew."""
         chain = wanted.chain
         await self._require_user(user_id)
-        admission = self._wishes.admit(wanted.legs, chain)
+        admission = self._wishes.admit(wanted.legs, chain, held.id if held else None)
         try:
             evictions = self._evictions(admission.victims, chain)
             row = self._active_row(held.row if held else self._new_row(user_id, list_name, chain), wanted, used=True)
@@ -58,7 +58,8 @@ class Intake(Upkeep):
         self._after_eviction(admission.victims, evictions.entries_updated, user_id)
         entry = self._remember(replace(row, id=entry_id), wanted)
         if held is not None:
-            self._forget_eviction(chain, [each.key for each in held.legs])
+            self._forget_eviction(held.chain, [each.key for each in held.legs])
+            self._forget_window(held.chain)
         assert chain.expiry is not None or chain.instrument_type is InstrumentType.EQUITY
         result = ChainResult(
             symbol=chain.symbol,

@@ -176,6 +176,7 @@ class Lists:
         now = self._clock.now()
         return replace(
             row,
+            exchange=wanted.chain.exchange,
             expiry=wanted.chain.expiry,
             centre=centre,
             state=EntryState.ACTIVE,

@@ -93,8 +93,8 @@ class SubscriptionManager(WishBooks):
 
     # -- admission ------------------------------------------------------------------------------------------------
 
-    def admit(self, instruments: Iterable[Instrument], chain: ChainKey) -> Admission:
-        """Keep room for the whole of a request, choosing who gives way if somebody must.
+    def admit(self, instruments: Iterable[Instrument], chain: ChainKey, owner: int | None = None) -> Admission:
+        """Keep room for the whole of a request, choosing who gives way if somebody must: never what ``owner`` holds.
 
         Nothing changes hands until :meth:`want`; :meth:`withdraw` undoes it. Until then moves, returns and Tier B count
         it as done, so that it is still true when the commit returns.
@@ -108,7 +108,7 @@ class SubscriptionManager(WishBooks):
         if short > 0:
             # What another request under way is about to hold frees no place either.
             kept = wanted.keys() | {key for each in self._pending for key in each.wanted}
-            victims = choose_victims(self._candidates(chain), short, self._holders, kept)
+            victims = choose_victims(self._candidates(chain, owner), short, self._holders, kept)
             if not victims:
                 raise CapacityExceeded(
                     f"{short} of {len(wanted)} instruments do not fit: all {self.capacity} places are taken by Tier B, "
@@ -180,11 +180,11 @@ class SubscriptionManager(WishBooks):
     def _holders(self, key: InstrumentKey) -> int:
         return len(self._wishes[key].owners)
 
-    def _candidates(self, asking: ChainKey) -> Iterator[Candidate]:
+    def _candidates(self, asking: ChainKey, owner: int | None) -> Iterator[Candidate]:
         """Tier A chains in the order in which they give way."""
         for chain, use in sorted(self._chains.items(), key=lambda item: self._rank(item[1])):
-            if chain != asking and not any(self.is_doomed(owner) for owner in use.owners):
-                yield Candidate(chain, {owner: self._claims[owner].keys for owner in sorted(use.owners)})
+            if chain != asking and owner not in use.owners and not any(map(self.is_doomed, use.owners)):
+                yield Candidate(chain, {each: self._claims[each].keys for each in sorted(use.owners)})
 
     def precedence(self, key: InstrumentKey) -> Precedence:
         """Whether the key keeps its place on the wire where sockets are short of room: told of each wished key."""

@@ -211,7 +211,9 @@ class WishBooks:
     ) -> None:
         at_ms = self._clock.now_ms() if used_ms is None else used_ms
         claim = self._claims.setdefault(owner, Claim(owner, chain, at_ms))
-        assert claim.chain == chain, f"owner {owner} holds {claim.chain}, not {chain}"
+        if claim.chain != chain:  # the same on another exchange
+            self._leave_chain(claim)
+            claim.chain = chain
         claim.used_ms = max(claim.used_ms, at_ms)
         self._chains.setdefault(chain, Chain()).owners.add(owner)
         self._give_to(owner, instruments)
@@ -225,11 +227,14 @@ class WishBooks:
             return []
         freed = self._take_from(owner, list(claim.keys), linger=linger)
         del self._claims[owner]
+        self._leave_chain(claim)
+        return freed
+
+    def _leave_chain(self, claim: Claim) -> None:
         use = self._chains[claim.chain]
-        use.owners.discard(owner)
+        use.owners.discard(claim.owner)
         if not use.owners:
             del self._chains[claim.chain]
-        return freed
 
     def _give_to(self, owner: int, instruments: Iterable[Instrument]) -> None:
         claim, now = self._claims.get(owner), self._clock.now()
