@@ -13,7 +13,7 @@ from app.core.ids import Exchange, InstrumentKey, Segment, format_expiry
 from app.core.instruments import Instrument
 from app.core.sessions import LOOK_AHEAD_DAYS, Calendar
 from app.market.atm_engine import COOLDOWN_MS, Window, has_moved
-from app.market.entries import Entry, Wanted, identity
+from app.market.entries import Entry, Identity, Wanted, identity
 from app.market.events import Event
 from app.market.eviction import ChainKey
 from app.market.lists import NO_ROOM, Desk, Lists, epoch_ms, name_of, was_evicted
@@ -256,7 +256,9 @@ class Upkeep(Lists):
         removed = [each for each in due if each not in kept] if kept else due
         by_token = [each for each in self._wishes.taken_by_token() if each.chain.exchange in exchanges]
         rolled = {each.id: self._rolled(each, added_before) for each in kept}
-        merged = _same_identity(rolled.values())
+        due_ids = {each.id for each in due}
+        added_since = {identity(each.row) for each in self.book if each.id not in due_ids}
+        merged = _same_identity(rolled.values(), added_since)
         removed = [*removed, *(each for each in kept if each.id in merged)]
         rows = [row for row in rolled.values() if row.id not in merged]
         owners = [each.id for each in due] + [each.owner for each in by_token]
@@ -341,9 +343,9 @@ class Upkeep(Lists):
         return self._clock.now().astimezone(self._calendar.zone).date()
 
 
-def _same_identity(rows: Iterable[EntryRow]) -> set[int]:
-    """Rows that would fall together with another after rolling: the later ones."""
-    seen: set[object] = set()
+def _same_identity(rows: Iterable[EntryRow], others: Collection[Identity]) -> set[int]:
+    """Rows that would fall together with another after rolling: with one of ``others``, and of themselves the later."""
+    seen = set(others)
     twice: set[int] = set()
     for row in rows:
         if identity(row) in seen:

@@ -355,6 +355,20 @@ class TestEndOfDay:
         again.clock.advance(18 * 3600)
         assert again.lists.due_back(has_room=False) is not None, "it still sleeps after a restart"
 
+    async def test_what_rolls_onto_an_entry_added_since_gives_way_to_it(self) -> None:
+        market = await spotted(Market(keep=True, clock=HandClock(HandClock().now().replace(day=10))))
+        await market.lists.add(1, "NIFTY", "10FEB2026", INDEX)
+        await market.lists.add(2, "TCS", FEB, STOCK)
+        market.clock.advance(5.5 * 3600)
+        moment = market.clock.now()
+        market.clock.advance(1)
+        await market.lists.add(1, "NIFTY", FEB, INDEX)
+        assert await market.lists.end_of_day("EOD:NSE:2026-02-10", moment, {Exchange.NSE}) is not None
+        assert [(entry.symbol, entry.expiry, entry.state) for entry in market.lists.entries(1)] == [
+            ("NIFTY", FEB, "ACTIVE")
+        ]
+        assert market.lists.entries(2)[0].state == "EVICTED"
+
     async def test_made_up_for_the_next_morning_it_returns_with_the_session_that_runs(self) -> None:
         market = await spotted(Market(keep=True))
         await market.lists.add(1, "TCS", FEB, STOCK)
