@@ -84,6 +84,7 @@ STOCKS = {
 }
 STOCK_EXPIRIES = ("2026-02-24", "2026-03-30")
 INDEX_EXPIRIES = ("2026-02-10", "2026-02-24")
+INDEX_EXPIRIES_RENEWED = ("2026-02-17", "2026-02-24")
 COMMODITY_EXPIRY = "2026-02-17"
 NO_PUT_AT = 2600.0  # RELIANCE, both expiries
 
@@ -115,10 +116,11 @@ def _options(first: int, symbol: str, expiry: str, spot: float, step: float, cou
     return rows
 
 
-def write_tiny_master(path: Path, ladders: Mapping[str, int] | None = None) -> None:
+def write_tiny_master(path: Path, ladders: Mapping[str, int] | None = None, *, is_renewed: bool = False) -> None:
     """Thirteen chains: five stocks (SBIN with a short ladder), NIFTY, CRUDEOIL; futures and cash lines.
 
-    ``ladders`` gives other numbers of strikes, by symbol.
+    ``ladders`` gives other numbers of strikes, by symbol. ``is_renewed``: as a later morning has it. ONGC is gone, the
+    contracts of SBIN have other ids, and NIFTY's next expiry has those of the one that is over.
     """
     counts = {
         **{symbol: stock[3] for symbol, stock in STOCKS.items()},
@@ -129,13 +131,16 @@ def write_tiny_master(path: Path, ladders: Mapping[str, int] | None = None) -> N
     rows = [_row("NSE", "I", 13, "INDEX", "NIFTY", "INDEX", DISPLAY_NAME="Nifty 50")]
     stock, index = ("NSE", "D", "OPTSTK"), ("NSE", "D", "OPTIDX")
     for place, (symbol, (number, spot, step, _)) in enumerate(STOCKS.items(), start=1):
+        if is_renewed and symbol == "ONGC":
+            continue
+        place += 10 if is_renewed and symbol == "SBIN" else 0
         rows.append(_row("NSE", "E", number, "EQUITY", symbol, "ES"))
         for which, expiry in enumerate(STOCK_EXPIRIES):
             first = 40_000 + place * 1_000 + which * 500
             rows.append(_row("NSE", "D", first, "FUTSTK", symbol, "FUT", SM_EXPIRY_DATE=expiry))
             rows += _options(first + 1, symbol, expiry, spot, step, counts[symbol],
                              exchange=stock[0], segment=stock[1], instrument=stock[2])  # fmt: skip
-    for which, expiry in enumerate(INDEX_EXPIRIES):
+    for which, expiry in enumerate(INDEX_EXPIRIES_RENEWED if is_renewed else INDEX_EXPIRIES):
         rows += _options(60_000 + which * 1_000, "NIFTY", expiry, 25_000.0, 50.0, counts["NIFTY"],
                          exchange=index[0], segment=index[1], instrument=index[2])  # fmt: skip
     rows.append(_row("MCX", "M", 500, "FUTCOM", "CRUDEOIL", "FUTCOM", SM_EXPIRY_DATE="2026-02-19"))

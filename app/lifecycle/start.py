@@ -295,19 +295,18 @@ class Starter:
         except TerminalError as error:
             self._runtime.status.concerns["master"] = f"instrument master not refreshed: {error.detail}"
             snapshot = None
-        self._use_new_universe()  # by the old master too: what was over with the day before leaves
+        await self._follow_master()  # an old one too: what was over with the day before leaves
         if snapshot is not None and self._simulator is not None:  # it must list what we list
             self._simulator.restart_with(("--snapshot", str(snapshot)))
 
-    def _use_new_universe(self) -> None:
+    async def _follow_master(self) -> None:
         concerns = self._runtime.status.concerns
         try:
-            universe = self._runtime.always_on()
+            await self._runtime.follow_master()
         except UniverseInvalid as error:
             concerns["tier_b"] = f"the always-on universe of the day before stays: {error.detail}"
-            return
-        concerns.pop("tier_b", None)
-        self._runtime.control.use_universe(universe)
+        else:
+            concerns.pop("tier_b", None)
 
     async def _prune_audit(self) -> None:
         before = self._runtime.clock.now() - timedelta(days=self._settings.bt_audit_days)

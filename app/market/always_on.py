@@ -83,12 +83,20 @@ class TierB:
     def is_whole(self) -> bool:
         return self._did_fit and not self.waiting
 
+    def relist(self) -> None:
+        """A new instrument master: windows that have lost a leg by it are opened anew; what is not listed has left."""
+        self._singles = {key: each for key, each in self._singles.items() if self._wishes.is_tier_b(key)}
+        for kept in self._kept.values():
+            kept.spot = self._spot_key(kept.chain)
+            if kept.window is not None and not all(map(self._wishes.is_tier_b, kept.window.keys)):
+                self._wishes.move(TIER_B_OWNER, (), kept.window.keys)
+                kept.window = None
+        self._promise()
+
     def use(self, universe: AlwaysOn) -> None:
         """Wish a day's universe: what is in it and was not, comes; what was in it and is not, goes."""
         self._universe = universe
         singles = universe.singles
-        renamed = [key for key, each in self._singles.items() if key in singles and singles[key].token != each.token]
-        self._wishes.move(TIER_B_OWNER, (), renamed)
         gone = {key for key in self._singles if key not in singles}
         chains = {ChainId(each.symbol, each.expiry, Exchange(each.exchange)): each for each in universe.chains}
         for chain in [chain for chain in self._kept if chain not in chains]:
@@ -143,7 +151,7 @@ class TierB:
         kept.window = window
         self._promise()  # its legs are about to be counted as wished
         wanted = self._legs(window)
-        self._journal.note_reason((each.key for each in wanted.legs), "always on")
+        self._journal.note_reason((each.token for each in wanted.legs), "always on")
         if not self._wishes.add_tier_b(wanted.legs):
             kept.window = None
             self._promise()
@@ -175,7 +183,8 @@ class TierB:
         before, wanted = set(_keys(old)), self._legs(window)
         coming = [each for each in wanted.legs if each.key not in before]
         leaving = before - {each.key for each in wanted.legs}
-        self._journal.note_reason([*(each.key for each in coming), *leaving], "always-on window moved")
+        changing = [*coming, *self._wishes.instruments(leaving)]
+        self._journal.note_reason((each.token for each in changing), "always-on window moved")
         if not self._wishes.move(TIER_B_OWNER, coming, leaving):
             return False
         self._show(kept, window)

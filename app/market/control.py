@@ -69,11 +69,18 @@ class Control:
         self._tier_b.use(universe)
         self._lists.restore(state)
 
+    def relist(self) -> None:
+        """A new instrument master: what it does not list under the same id leaves books and wire at once.
+
+        Caller: has it read a moment ago, with no wait in between; then calls :meth:`use_universe`, and lets the lists
+        find their entries anew.
+        """
+        self._wishes.relist()
+        self._tier_b.relist()
+
     def use_universe(self, universe: AlwaysOn) -> None:
-        """A new day or a new instrument master: the always-on universe and the lists change where they differ."""
-        changed = self._lists.let_go_of_others()
+        """A new day or a new instrument master: the always-on universe changes where it differs."""
         self._tier_b.use(universe)
-        self._lists.renew(changed)
         self._is_reviewed = False
         self.wake()
 

@@ -33,9 +33,9 @@ class Intake(Upkeep):
                 wanted.legs, AuditAction.SUBSCRIBE, f"{name_of(chain)} for user {user_id}"
             )
             tokens, unsubscribed = self._journal.leaving(
-                self._instruments(dropped), AuditAction.UNSUBSCRIBE, f"{name_of(chain)} centred anew"
+                self._wishes.instruments(dropped), AuditAction.UNSUBSCRIBE, f"{name_of(chain)} centred anew"
             )
-            gone = self._instruments([*dropped, *(key for each in admission.victims for key in each.freed)])
+            gone = self._wishes.instruments([*dropped, *(key for each in admission.victims for key in each.freed)])
             ids = await self._store.commit(
                 Changes(
                     entries_updated=[*evictions.entries_updated, *([row] if held else [])],

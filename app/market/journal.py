@@ -1,8 +1,8 @@
 """Keeps the stored rows in step with the books: built into a use case's commit, or written behind within a second.
 
-The journal knows which instruments have a stored row. An instrument owned without a row gets one and a SUBSCRIBE line
-in the audit; a row without an owner goes, with an UNSUBSCRIBE line: so audit, rows and books agree however they came
-apart.
+The journal knows by token which contracts have a stored row, for ids may be given to others. What is owned without one
+gets it, with a SUBSCRIBE line in the audit; a row without an owner goes, with an UNSUBSCRIBE line: so audit, rows and
+books agree however they came apart.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from app.ports.store import AtmRow, AuditAction, AuditRow, Changes, EntryRow, Le
 
 BATCH_ROWS = 400  # so that an add never waits long behind a batch
 WRITTEN_BEHIND = "books"
-ID_GIVEN_AWAY = "its id is another contract's"
 
 
 class Journal:
@@ -30,15 +29,15 @@ class Journal:
         self._wishes = wishes
         self._clock = clock
         self._ws_id = ws_id
-        self._stored: dict[InstrumentKey, str] = {}
-        self._due: dict[InstrumentKey, None] = {}
-        self._reasons: dict[InstrumentKey, str] = {}
+        self._stored: set[str] = set()
+        self._due: dict[str, None] = {}
+        self._reasons: dict[str, str] = {}
         self._entries: set[int] = set()
         self._atm: dict[tuple[str, str, object], AtmRow] = {}
 
     def loaded(self, state: StoredState) -> None:
         """Rows found at start; those that turn out to have no owner are removed by :meth:`review`."""
-        self._stored = {leg.key: leg.token for leg in state.legs}
+        self._stored = {leg.token for leg in state.legs}
 
     def review(self) -> None:
         """Look at every stored row again: boot is over, or a day."""
@@ -48,13 +47,14 @@ class Journal:
     def has_work(self) -> bool:
         return bool(self._due or self._entries or self._atm or self._wishes.changed)
 
-    def note_reason(self, keys: Iterable[InstrumentKey], reason: str) -> None:
+    def note_reason(self, tokens: Iterable[str], reason: str) -> None:
         """Why rows that are written behind changed."""
-        self._reasons.update(dict.fromkeys(keys, reason))
+        self._reasons.update(dict.fromkeys(tokens, reason))
 
     def note_keys(self, keys: Iterable[InstrumentKey]) -> None:
         """Something in their rows changed, such as the connection."""
-        self._due.update(dict.fromkeys(keys))
+        wishes = (self._wishes.wish(key) for key in keys)
+        self._due.update((wish.instrument.token, None) for wish in wishes if wish is not None)
 
     def note_entry(self, entry_id: int) -> None:
         self._entries.add(entry_id)
@@ -68,7 +68,7 @@ class Journal:
         self, instruments: Iterable[Instrument], action: AuditAction, reason: str
     ) -> tuple[list[LegRow], list[AuditRow]]:
         """Rows and audit lines of instruments that have no row yet."""
-        new = [each for each in instruments if each.key not in self._stored]
+        new = [each for each in instruments if each.token not in self._stored]
         now = self._clock.now()
         legs = [_leg(Wish(each, 0, now), None) for each in new]
         return legs, [AuditRow(action, each.token, reason, now) for each in new]
@@ -77,44 +77,40 @@ class Journal:
         self, instruments: Iterable[Instrument], action: AuditAction, reason: str
     ) -> tuple[list[str], list[AuditRow]]:
         """Tokens and audit lines of instruments whose row goes."""
-        gone = [each for each in instruments if each.key in self._stored]
+        gone = [each for each in instruments if each.token in self._stored]
         now = self._clock.now()
         return [each.token for each in gone], [AuditRow(action, each.token, reason, now) for each in gone]
 
     def committed(self, arrived: Sequence[LegRow], gone: Iterable[Instrument]) -> None:
         """A use case's commit came back."""
-        for each in gone:
-            self._stored.pop(each.key, None)
-        self._stored.update((leg.key, leg.token) for leg in arrived)
+        self._stored.difference_update(each.token for each in gone)
+        self._stored.update(leg.token for leg in arrived)
 
     # -- rows written behind ---------------------------------------------------------------------------------------
 
-    def take(self, row_of: Callable[[int], EntryRow | None]) -> tuple[Changes, list[InstrumentKey]] | None:
-        """The next batch, and the keys it settles; None when all is stored. ``row_of`` gives an entry's present row.
+    def take(self, row_of: Callable[[int], EntryRow | None]) -> tuple[Changes, list[str]] | None:
+        """The next batch, and the tokens it settles; None when all is stored. ``row_of`` gives an entry's present row.
 
         Caller: commits it, then calls :meth:`settled`, or :meth:`failed`.
         """
         changed, self._wishes.changed = self._wishes.changed, set()
         self._due.update(dict.fromkeys(changed))
-        keys = list(islice(self._due, BATCH_ROWS))
-        for key in keys:
-            del self._due[key]
+        tokens = list(islice(self._due, BATCH_ROWS))
+        for token in tokens:
+            del self._due[token]
         legs: list[LegRow] = []
         removed: list[str] = []
         audit: list[AuditRow] = []
         now = self._clock.now()
-        for key in keys:
-            wish, token = self._wishes.wish(key), self._stored.get(key)
+        for token in tokens:
+            wish = self._wishes.wish_of_token(token)
             if wish is not None:
-                legs.append(_leg(wish, self._ws_id(key)))
-                if token is not None and token != wish.instrument.token:  # a new master gave the id away
-                    removed.append(token)
-                    audit.append(AuditRow(AuditAction.UNSUBSCRIBE, token, ID_GIVEN_AWAY, now))
-                if token != wish.instrument.token:
-                    audit.append(AuditRow(AuditAction.SUBSCRIBE, wish.instrument.token, self._reason(key, wish), now))
-            elif token is not None:
+                legs.append(_leg(wish, self._ws_id(wish.instrument.key)))
+                if token not in self._stored:
+                    audit.append(AuditRow(AuditAction.SUBSCRIBE, token, self._reason(token, wish), now))
+            elif token in self._stored:
                 removed.append(token)
-                audit.append(AuditRow(AuditAction.UNSUBSCRIBE, token, self._reason(key, None), now))
+                audit.append(AuditRow(AuditAction.UNSUBSCRIBE, token, self._reason(token, None), now))
         rows = [row for entry_id in sorted(self._entries) if (row := row_of(entry_id)) is not None]
         self._entries.clear()
         atm, self._atm = self._atm, {}
@@ -127,27 +123,24 @@ class Journal:
         )
         if not (rows or removed or legs or atm):
             return None
-        return changes, keys
+        return changes, tokens
 
-    def settled(self, changes: Changes, keys: Iterable[InstrumentKey]) -> None:
+    def settled(self, changes: Changes, tokens: Iterable[str]) -> None:
         """The batch is stored."""
-        written = {leg.key: leg.token for leg in changes.legs}
-        removed = set(changes.leg_tokens_removed)
-        for key in keys:
-            if self._stored.get(key) in removed:
-                del self._stored[key]
-            self._reasons.pop(key, None)
-        self._stored.update(written)
+        for token in tokens:
+            self._reasons.pop(token, None)
+        self._stored.difference_update(changes.leg_tokens_removed)
+        self._stored.update(leg.token for leg in changes.legs)
 
-    def failed(self, changes: Changes, keys: Iterable[InstrumentKey]) -> None:
+    def failed(self, changes: Changes, tokens: Iterable[str]) -> None:
         """The batch is not stored: it comes again, newer values first."""
-        self._due = dict.fromkeys(keys) | self._due
+        self._due = dict.fromkeys(tokens) | self._due
         self._entries.update(row.id for row in changes.entries_updated)
         for row in changes.atm:
             self._atm.setdefault((row.underlying_symbol, row.exchange, row.expiry), row)
 
-    def _reason(self, key: InstrumentKey, wish: Wish | None) -> str:
-        if reason := self._reasons.get(key):
+    def _reason(self, token: str, wish: Wish | None) -> str:
+        if reason := self._reasons.get(token):
             return reason
         return WRITTEN_BEHIND if wish is None else f"{WRITTEN_BEHIND}: {wish.tier}"
 

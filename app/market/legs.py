@@ -102,11 +102,6 @@ class LegFinder:
         except (InstrumentUnknown, ExpiryUnknown, SpotUnknown):
             return None
 
-    def are_others(self, legs: Sequence[Instrument]) -> bool:
-        """Whether the master has given the id of any of them to another contract, or another name to it."""
-        listed = self._universe.get_all([each.key for each in legs])
-        return any(now is not None and now.token != leg.token for now, leg in zip(listed, legs, strict=True))
-
     def spot(self, chain: ChainKey) -> float | None:
         """The live price of a chain's underlying, in rupees."""
         instrument = self._universe.spot_of(chain.symbol, chain.expiry, chain.exchange)

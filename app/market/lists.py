@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import structlog
 
 from app.core.ids import Exchange, InstrumentKey, format_expiry
-from app.core.instruments import Instrument
 from app.core.sessions import Calendar
 from app.market.atm_engine import ATMEngine, ChainId
 from app.market.entries import EXPIRED, Entry, EntryBook, EntryView, EvictedChain, Wanted
@@ -77,7 +76,7 @@ class Lists:
         """Bring the lists in line with claims that ended in the books alone (wishes by token evict too)."""
         swept = self._wishes.take_swept()
         for each in swept:
-            self._journal.note_reason((instrument.key for instrument in each.freed), each.reason)
+            self._journal.note_reason((instrument.token for instrument in each.freed), each.reason)
             entry = self.book.get(each.owner)
             if entry is None or not entry.is_active:
                 continue
@@ -196,7 +195,7 @@ class Lists:
             for owner in victim.owners
             if (entry := self.book.get(owner)) is not None
         ]
-        freed = self._instruments(key for victim in victims for key in victim.freed)
+        freed = self._wishes.instruments(key for victim in victims for key in victim.freed)
         tokens, audit = self._journal.leaving(freed, AuditAction.RATE_LIMIT_EVICT, reason)
         return Changes(entries_updated=rows, leg_tokens_removed=tokens, audit=audit)
 
@@ -234,9 +233,6 @@ class Lists:
         return tuple(
             EvictedChain(each.chain.symbol, each.chain.expiry, len(each.freed), whose(each)) for each in victims
         )
-
-    def _instruments(self, keys: Iterable[InstrumentKey]) -> list[Instrument]:
-        return [wish.instrument for key in keys if (wish := self._wishes.wish(key)) is not None]
 
     def _tell(self, kind: str, user_id: int | None, chain: ChainKey, **data: object) -> None:
         """One notice about a chain."""

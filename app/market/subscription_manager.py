@@ -5,7 +5,7 @@ Books change at once and synchronously; the wire follows. Knows nothing of users
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -37,6 +37,7 @@ class TokenLookup(Protocol):
     """The part of the registry that wishes by token need."""
 
     def by_token(self, token: str) -> Instrument: ...
+    def get_all(self, keys: Sequence[InstrumentKey]) -> list[Instrument | None]: ...
     def index(self, symbol: str) -> Instrument | None: ...
     def get_by_symbol_expiry(
         self, symbol: str, expiry: date | str, exchange: str | None = None
@@ -47,7 +48,7 @@ class TokenLookup(Protocol):
 class Admission:
     """Room kept for a request until it is settled or withdrawn; ``victims`` leave when it is settled."""
 
-    wanted: Mapping[InstrumentKey, Instrument]
+    wanted: dict[InstrumentKey, Instrument]
     chain: ChainKey
     victims: tuple[Victim, ...]
 
@@ -274,6 +275,51 @@ class SubscriptionManager(WishBooks):
         """Claims that ended here since the last call. One reader: the lists' owner."""
         swept, self._swept = self._swept, []
         return swept
+
+    # -- a new instrument master --------------------------------------------------------------------------------------
+
+    def relist(self) -> None:
+        """Let go of what is not listed under its id any more, whoever owns it: the id may be another's now.
+
+        Wishes by token are found anew; what else takes the place of what has gone is for its owners to wish.
+
+        Affects: books and wire at once, without linger, and what requests under way will be given.
+        """
+        wishes = list(self._wishes.values())
+        for wish, is_same in zip(wishes, self._are_listed(each.instrument for each in wishes), strict=True):
+            if not is_same:
+                self._unlist(wish)
+        for admission in self._pending:
+            are_listed = self._are_listed(admission.wanted.values())
+            for key in [key for key, is_same in zip(admission.wanted, are_listed, strict=True) if not is_same]:
+                del admission.wanted[key]
+        self._recount_pending()
+        for token, owner in list(self._taken_by_token.items()):
+            if self.has_claim(owner) and not self.held_by(owner):
+                self._take_anew(token, owner)
+        self._changed_books()
+
+    def _are_listed(self, instruments: Iterable[Instrument]) -> list[bool]:
+        """Whether each is still what its id stands for."""
+        known = list(instruments)
+        listed = self._registry.get_all([each.key for each in known])
+        return [now is not None and now.token == each.token for each, now in zip(known, listed, strict=True)]
+
+    def _unlist(self, wish: Wish) -> None:
+        key = wish.instrument.key
+        if key in self._lingering:
+            self._forget(key)
+        for owner in tuple(wish.owners):
+            self._take_from(owner, (key,), linger=False)
+
+    def _take_anew(self, token: str, owner: int) -> None:
+        with suppress(InstrumentUnknown):
+            instrument = self._registry.by_token(token)
+            if self._short((instrument.key,)) <= 0:
+                self._give_to(owner, (instrument,))
+                return
+        self._release(owner, linger=False)
+        self._taken_by_token.pop(token, None)
 
     def _owns(self, owner: int, key: InstrumentKey) -> bool:
         wish = self._wishes.get(key)

@@ -136,7 +136,8 @@ class Upkeep(Lists):
             return False
         old = {each.key for each in entry.legs}
         new = {each.key for each in wanted.legs}
-        self._journal.note_reason(old ^ new, f"window of {name_of(entry.chain)} moved")
+        changing = (each.token for each in (*entry.legs, *wanted.legs) if (each.key in old) != (each.key in new))
+        self._journal.note_reason(changing, f"window of {name_of(entry.chain)} moved")
         if not self._wishes.move(entry.id, [each for each in wanted.legs if each.key not in old], old - new):
             return False
         self._centre(entry, wanted)
@@ -147,30 +148,49 @@ class Upkeep(Lists):
             self._tell("window_moved", entry.row.user_id, entry.chain, atm_strike=centre, underlying_ltp=spot)
         return old != new
 
-    # -- a new master ----------------------------------------------------------------------------------------------
+    # -- a new instrument master -----------------------------------------------------------------------------------
 
-    def let_go_of_others(self) -> list[Entry]:
-        """Part with every leg whose id a new master gives to another contract; returns the entries to be renewed."""
-        by_token = self._wishes.taken_by_token()
-        legs = {claim.owner: self._instruments(claim.keys) for claim in by_token}
-        self._wishes.sweep([owner for owner, held in legs.items() if self._finder.are_others(held)], NO_LONGER_LISTED)
-        changed = [entry for entry in self.book if self._finder.are_others(entry.legs)]
-        for entry in changed:
-            self._wishes.release(entry.id)
-            self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=False)
-        return changed
+    async def relist(self) -> None:
+        """Find every entry anew that a new master lists otherwise, as a restart would."""
+        await self._in_turn(self._relist())
 
-    def renew(self, entries: Iterable[Entry]) -> None:
-        """Give entries that had to let go the legs that the new master lists for them, if it does."""
-        for entry in entries:
-            wanted = self._finder.again(entry.chain, entry.row.centre)
-            self._centre(entry, wanted or Wanted(entry.chain, ()))
+    async def _relist(self) -> None:
+        for entry in list(self.book):
             if not entry.is_active:
-                continue
-            if wanted is None:
-                self._suspend(entry, NO_LONGER_LISTED)
-            elif not self._wishes.restore(entry.id, entry.chain, wanted.legs, entry.used_ms):
-                self._suspend(entry, NO_ROOM)
+                self._relist_evicted(entry)
+            elif len(self._wishes.held_by(entry.id)) != len(entry.legs):
+                self._relist_active(entry)
+        self._journal.review()
+
+    def _relist_active(self, entry: Entry) -> None:
+        wanted = self._finder.again(entry.chain, entry.reference)
+        if wanted is None:
+            self._let_fall(entry, Wanted(entry.chain, ()), NO_LONGER_LISTED)
+            return
+        new = {each.key for each in wanted.legs}
+        if not self._wishes.move(entry.id, wanted.legs, set(self._wishes.held_by(entry.id)) - new):
+            self._let_fall(entry, wanted, NO_ROOM)
+            return
+        self._centre(entry, wanted)
+        entry.row = replace(entry.row, centre=None if wanted.window is None else wanted.window.atm_strike)
+        self._journal.note_entry(entry.id)
+
+    def _let_fall(self, entry: Entry, wanted: Wanted, reason: str) -> None:
+        """An entry that cannot go on: its owner is told, and the list says why."""
+        lost = len(entry.legs)
+        self._wishes.release(entry.id)
+        self._centre(entry, wanted)
+        self._suspend(entry, reason)
+        self._wishes.set_evicted((each.key for each in wanted.legs), is_evicted=True)
+        self._forget_window(entry.chain)
+        self._tell("evicted", entry.row.user_id, entry.chain, legs=lost, reason=reason, by="other")
+
+    def _relist_evicted(self, entry: Entry) -> None:
+        wanted = self._finder.again(entry.chain, entry.row.centre)
+        before, entry.legs = [each.key for each in entry.legs], () if wanted is None else wanted.legs
+        if was_evicted(entry):
+            self._forget_eviction(entry.chain, before)
+            self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=True)
 
     # -- returns ---------------------------------------------------------------------------------------------------
 

@@ -74,7 +74,7 @@ class WishBooks:
         self._linger_s = linger_s
         self.capacity = capacity
         self.revision = 0
-        self.changed: set[InstrumentKey] = set()  # keys whose stored rows may be out of date
+        self.changed: set[str] = set()  # tokens whose stored rows may be out of date
         self.tier_a_added = 0  # instruments that a Tier A owner was the first to want, ever
         self._wishes: dict[InstrumentKey, Wish] = {}
         self._by_token: dict[str, InstrumentKey] = {}
@@ -123,6 +123,10 @@ class WishBooks:
     def wish_of_token(self, token: str) -> Wish | None:
         key = self._by_token.get(token)
         return None if key is None else self.wish(key)
+
+    def instruments(self, keys: Iterable[InstrumentKey]) -> list[Instrument]:
+        """Those of the keys that somebody owns."""
+        return [wish.instrument for key in keys if (wish := self.wish(key)) is not None]
 
     def is_tier_b(self, key: InstrumentKey) -> bool:
         wish = self._wishes.get(key)
@@ -250,16 +254,13 @@ class WishBooks:
             wish.owners.add(owner)
             if claim is not None:
                 claim.keys[key] = None
-            self.changed.add(key)
+            self.changed.add(instrument.token)
             self._gained(key)
 
     def _first_owner(self, instrument: Instrument, lingering: Wish | None, now: datetime) -> Wish:
         key = instrument.key
         self._numbers += 1
         self._evicted.discard(key)
-        if lingering is not None and lingering.instrument.token != instrument.token:  # a new master gave its id away
-            self._forget(key)
-            lingering = None
         if lingering is not None:  # still on the wire: nothing to send
             del self._lingering[key]
             wish = self._wishes.pop(key)
@@ -284,7 +285,7 @@ class WishBooks:
                 self._tier_b -= 1
             if claim is not None:
                 del claim.keys[key]
-            self.changed.add(key)
+            self.changed.add(wish.instrument.token)
             if not wish.owners:
                 freed.append(wish.instrument)
                 self._lingering[key] = self._clock.monotonic() + self._linger_s

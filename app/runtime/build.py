@@ -202,15 +202,23 @@ class Runtime:
         return self.market.control
 
     def always_on(self) -> AlwaysOn:
-        """Today's always-on universe by the master in use.
-
-        Raises:
-            UniverseInvalid: it is more than the connections carry.
-        """
+        """Today's always-on universe by the master in use; ``UniverseInvalid`` if the connections cannot carry it."""
         found, capacity = always_on(self.universe, self.registry, self.clock.now().date()), self.subscriptions.capacity
         if found.total > capacity:
             raise UniverseInvalid(f"BT_TIER_B asks for {found.total:,} instruments, and {capacity:,} fit")
         return found
+
+    async def follow_master(self) -> None:
+        """Bring all in line with the master just read, or with a new day by the old one.
+
+        Raises:
+            UniverseInvalid: the always-on universe of the day before stays; all else is done.
+        """
+        self.control.relist()
+        try:
+            self.control.use_universe(self.always_on())
+        finally:
+            await self.watchlists.relist()
 
 
 def build(settings: Settings, *, in_memory: bool = False, given: Given | None = None) -> Runtime:

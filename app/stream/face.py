@@ -41,7 +41,7 @@ class Face:
         self._prices = prices
         self._reader = reader
         self._clock = clock
-        self._row_of: dict[InstrumentKey, int] = {}
+        self._row_of: dict[tuple[InstrumentKey, str], int] = {}  # a new master may give an id to another contract
         self._instruments: list[Instrument | None] = [None] * first_rows
         self._uses = np.zeros(first_rows, dtype=np.int64)
         self._slots = np.full(first_rows, -1, dtype=np.intp)
@@ -58,17 +58,17 @@ class Face:
         """Rows of those instruments, filled in at once; each call is matched by one of :meth:`release`."""
         fresh: list[Instrument] = []
         for instrument in instruments:
-            if instrument.key not in self._row_of:
+            if _identity(instrument) not in self._row_of:
                 if not self._free:
                     self._grow()
-                row = self._row_of[instrument.key] = self._free.pop()
+                row = self._row_of[_identity(instrument)] = self._free.pop()
                 self._instruments[row] = instrument
                 self.values[row] = np.nan
                 fresh.append(instrument)
-        rows = np.array([self._row_of[instrument.key] for instrument in instruments], dtype=np.intp)
+        rows = np.array([self._row_of[_identity(instrument)] for instrument in instruments], dtype=np.intp)
         np.add.at(self._uses, rows, 1)
         if fresh:
-            new = np.array([self._row_of[instrument.key] for instrument in fresh], dtype=np.intp)
+            new = np.array([self._row_of[_identity(instrument)] for instrument in fresh], dtype=np.intp)
             self._place(new)
             self._judge(new)
             self._fill(new)
@@ -82,7 +82,7 @@ class Face:
             if self._slots[row] >= 0:
                 self._row_at[self._slots[row]] = -1
                 self._slots[row] = -1  # else whoever takes the row next would cut off who has the slot by then
-            del self._row_of[instrument.key]
+            del self._row_of[_identity(instrument)]
             self._instruments[row] = None
             self._free.append(row)
 
@@ -143,6 +143,10 @@ class Face:
         """One field of rows; NaN for a row of -1."""
         return np.where(rows >= 0, self.values[rows, FIELD_INDEX[field]], np.nan)
 
+    def has_slot(self, row: int) -> bool:
+        """Whether the board holds anything of the row's contract."""
+        return bool(self._slots[row] >= 0)
+
     def is_touched(self, rows: Rows, since: int) -> bool:
         """Whether any of the rows was made anew after that stamp."""
         return bool((self.touched[rows] > since).any())
@@ -155,7 +159,12 @@ class Face:
 
     def _place(self, rows: Rows) -> Rows:
         """Look up the board slots of rows; return those whose slot is another than before."""
-        slots = self._reader.slots(self._of(rows))
+        instruments = self._of(rows)
+        slots = self._reader.slots(instruments)
+        for place in np.flatnonzero(self._slots[rows] != slots).tolist():
+            held = self._prices.instrument_at(slots[place]) if slots[place] >= 0 else None
+            if held is not None and held.token != instruments[place].token:
+                slots[place] = -1  # its id is another contract's now: nothing is known of this one
         moved: Rows = rows[self._slots[rows] != slots]
         gone = self._slots[moved]
         self._row_at[gone[gone >= 0]] = -1
@@ -192,6 +201,10 @@ class Face:
         self._standing = self._standing.joined(Standing.empty(size))
         self._instruments.extend([None] * size)
         self._free.extend(range(2 * size - 1, size - 1, -1))
+
+
+def _identity(instrument: Instrument) -> tuple[InstrumentKey, str]:
+    return instrument.key, instrument.token
 
 
 def about(instrument: Instrument) -> dict[str, object]:

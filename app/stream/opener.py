@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from typing import Protocol
 
@@ -18,8 +19,10 @@ from app.stream.topics import Kind, Topic
 
 
 class Lookup(Protocol):
-    """Names to instruments; the instrument registry is one."""
+    """Names to instruments; the instrument registry is one. ``revision`` rises with every master."""
 
+    @property
+    def revision(self) -> int: ...
     def by_token(self, token: str) -> Instrument: ...
 
 
@@ -27,6 +30,27 @@ class ChainNames(Protocol):
     """Names to chains; ``ATMEngine`` is one."""
 
     def chain_id(self, symbol: str, expiry: date | str, exchange: str | None = None) -> ChainId: ...
+
+
+class _Named:
+    """The instruments of a topic's names, found anew with each master; one that it lists no more stays what it was.
+
+    Raises:
+        InstrumentUnknown: one of them is not listed.
+    """
+
+    def __init__(self, lookup: Lookup, names: Sequence[str]) -> None:
+        self._lookup = lookup
+        self._found = {name: lookup.by_token(name) for name in names}
+        self._revision = lookup.revision
+
+    def listed(self) -> Mapping[str, Instrument]:
+        if self._revision != self._lookup.revision:
+            self._revision = self._lookup.revision
+            for name in self._found:
+                with suppress(InstrumentUnknown):
+                    self._found[name] = self._lookup.by_token(name)
+        return self._found
 
 
 Watchlist = Callable[[int, str | None], Mapping[str, Instrument]]
@@ -71,14 +95,15 @@ class Opener:
             case Kind.CHAIN:
                 return ChainSource(topic.name, topic_id, self._chain(topic), self._desk, self._face)
             case Kind.QUOTES:
-                fixed = {token: self._lookup.by_token(token) for token in topic.tokens}
-                return RowsSource(topic.name, topic_id, lambda: fixed, self._desk, self._face)
+                quoted = _Named(self._lookup, topic.tokens)
+                return RowsSource(topic.name, topic_id, quoted.listed, self._desk, self._face)
             case Kind.WATCHLIST:
                 user_id, name = topic.user_id, topic.list_name
                 return RowsSource(topic.name, topic_id, lambda: self._watchlist(user_id, name), self._desk, self._face)
             case Kind.DEPTH:
-                instrument = self._lookup.by_token(topic.tokens[0])
-                return DepthSource(topic.name, topic_id, instrument, self._face, self._prices.depth)
+                (token,) = topic.tokens
+                named = _Named(self._lookup, topic.tokens)
+                return DepthSource(topic.name, topic_id, lambda: named.listed()[token], self._face, self._prices.depth)
             case Kind.STATUS:
                 return StatusSource(topic.name, topic_id, self._status)
             case Kind.EVENTS:

@@ -171,31 +171,35 @@ def _chain_of(instrument: Instrument) -> ChainId | None:
 
 
 class DepthSource:
-    """``depth:``: the book of one instrument, five levels a side, with its state."""
+    """``depth:``: the book of one instrument, five levels a side, with its state. ``listed`` gives the instrument."""
 
     def __init__(
         self,
         topic: str,
         topic_id: int,
-        instrument: Instrument,
+        listed: Callable[[], Instrument],
         face: Face,
         book: Callable[[InstrumentKey], Depth | None],
     ) -> None:
         self.labels = Labels(topic, topic_id)
-        self._instrument = instrument
+        self._listed = listed
+        self._instrument = listed()
         self._face = face
         self._book = book
         self.chains: tuple[OpenChain, ...] = ()
-        self.rows = face.acquire([instrument])
+        self.rows = face.acquire([self._instrument])
 
     def reload(self) -> None:
-        """One instrument stays one instrument."""
+        listed = self._listed()
+        if listed != self._instrument:
+            self.close()
+            self._instrument, self.rows = listed, self._face.acquire([listed])
 
     def is_touched(self, since: int) -> bool:
         return self._face.is_touched(self.rows, since)
 
     def picture(self) -> Picture:
-        book = self._book(self._instrument.key)
+        book = self._book(self._instrument.key) if self._face.has_slot(self.rows[0]) else None
         state = int(self._face.column(self.rows, "state")[0])
         return Picture(
             {

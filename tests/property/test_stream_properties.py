@@ -99,7 +99,8 @@ class Desk:
         for mirrors in self.mirrors:
             for topic in TOPICS[:2]:
                 for token, row in mirrors[topic].data["rows"].items():
-                    shown = face.values[face._row_of[self.world.listing.by_token(token).key]]
+                    leg = self.world.listing.by_token(token)
+                    shown = face.values[face._row_of[leg.key, leg.token]]
                     held = np.array([_number(name, row[name]) for name in ROW_FIELDS])
                     same = np.isclose(held, shown, rtol=0, atol=0, equal_nan=True)
                     age = ROW_FIELDS.index("age_ms")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from app.core.errors import InstrumentUnknown
 from app.core.ids import InstrumentKey
 from app.core.instruments import Instrument
 from app.market.facts import Standing
@@ -280,16 +282,37 @@ async def _unstored(stage: Stage) -> list[str]:
 
 def unlike(stage: Stage, screen: Screen) -> Iterator[str]:
     """Where a screen differs from the board; call it while the exchange stands still."""
-    registry, board = stage.runtime.registry, stage.runtime.board
+    board, states = stage.runtime.board, stage.runtime.market.states
     for topic, mirror in sorted(screen.topics.items()):
         if not mirror.seq:
             yield f"{topic} was never told"
             continue
-        rows = mirror.data.get("rows", {})
-        instruments = [registry.by_token(token) for token in rows]
-        columns = board.columns(stage.runtime.market.states.slots(instruments))
-        for place, row in enumerate(rows.values()):
+        rows, over = _told_apart(stage, mirror.data.get("rows", {}))
+        yield from (f"{topic}: {token} is over and shows {row}" for token, row in over.items() if not _is_blank(row))
+        instruments = [stage.runtime.registry.by_token(token) for token in rows]
+        columns = board.columns(states.slots(instruments))
+        are_over = [state is InstrumentState.EXPIRED for state in states.states(instruments)]
+        for place, (token, row) in enumerate(rows.items()):
+            if (row["state"] == InstrumentState.EXPIRED) is not are_over[place]:
+                yield f"{topic}: {token} is told to be {row['state']}"
             for name in SHOWN:
                 value = float(columns.matrix[place, BOARD_FIELDS.index(name)])
                 if row[name] != (None if np.isnan(value) else value):
-                    yield f"{topic}: {instruments[place].token} shows {name} {row[name]}, the board has {value}"
+                    yield f"{topic}: {token} shows {name} {row[name]}, the board has {value}"
+
+
+def _told_apart(stage: Stage, rows: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is listed, and what was over before the master in use."""
+    listed, over = {}, {}
+    for token, row in rows.items():
+        try:
+            stage.runtime.registry.by_token(token)
+            listed[token] = row
+        except InstrumentUnknown:
+            over[token] = row
+    return listed, over
+
+
+def _is_blank(row: Mapping[str, Any]) -> bool:
+    """Its id may be another contract's now: nothing is known of it."""
+    return all(row[name] is None for name in SHOWN)

@@ -30,7 +30,7 @@ from tests.sim.checks import Safety, unkept, unlike, unsettled
 from tests.sim.mishaps import Mishaps
 from tests.sim.pace import Spell, busy_after, joined
 from tests.sim.people import Screen, Stranger, User
-from tests.sim.stage import FULL, SMALL, WIDE, Hours, Props, Shape, Stage, World, moment
+from tests.sim.stage import EXPIRY_DAY, FULL, NIGHT, SMALL, WIDE, Hours, Props, Shape, Stage, World, moment
 
 REGRESSIONS = Path(__file__).with_name("regressions.txt")
 DAY_MINUTES = 405.0  # 09:00 to 15:45
@@ -55,6 +55,7 @@ EDGES = (
     (16, 57),
     (23, 52),
 )  # a few minutes before a change
+NIGHT_OF_EIGHT = 4  # seeds: one of eight is over midnight, which goes with lists that are kept
 WIDE_EVERY = 50  # seeds: one of so many has the wider world, at the service's own pace
 HARD_FAULTS = (
     make_fault(FaultKind.CUT),
@@ -111,18 +112,20 @@ def shape_of(seed: int, minutes: float, universe: Universe = Universe.SMALL) -> 
     spells = _spells(seed, minutes) if is_day and seed % EVEN_EVERY else ()
     is_full = universe is Universe.FULL
     is_wide = not is_day and not seed % WIDE_EVERY and not is_full
-    world = FULL if is_full else WIDE if is_wide else SMALL
+    has_night = not (is_day or is_wide or is_full) and seed % 8 == NIGHT_OF_EIGHT
+    world = FULL if is_full else WIDE if is_wide else NIGHT if has_night else SMALL
     limits = rng.choice(world.limits)
     is_roomy = limits.capacity > 5_000
     hours = _hours_of(rng, is_day=is_day)
     begins = rng.choice(EDGES) if hours in (Hours.MARKET, Hours.AUCTION) else (rng.randint(9, 15), rng.randint(16, 59))
     return Shape(
         seed=seed,
-        epoch_s=moment(9, 0) if is_day else moment(*begins),
-        hours=hours,
+        epoch_s=moment(9, 0) if is_day else moment(23, 58, EXPIRY_DAY) if has_night else moment(*begins),
+        hours=Hours.ALWAYS if has_night else hours,
         sets_clock=not is_day and rng.random() < 0.25,
         is_refused=not seed % 3,
         is_lossy=seed % 4 == 1,
+        keeps=not seed % 4,
         limits=limits,
         world=world,
         users=rng.randint(2, 5),

@@ -14,6 +14,7 @@ from tests.sim.stage import Stage, StoreTrouble
 
 CLOCK_STEPS_S = (-7_200.0, -600.0, -90.0, -5.0, -1.0, 2.0, 30.0, 300.0, 7_200.0)  # the last as after a sleep
 AWAY_S = 18.0
+MORNING_S = (125.0, 200.0)  # after the beginning: midnight is two minutes after it
 LIMITED_S = 20.0  # how long handshakes are refused with 429
 
 
@@ -36,6 +37,8 @@ class Mishaps:
             kinds.append(self._restart_while_limited)
         if self._stage.shape.is_lossy:
             kinds.append(self._lose_messages)
+        if self._stage.shape.world.has_night:
+            kinds.append(self._begin_new_day)
         return [self._stage.loop.create_task(kind(), name=f"play {kind.__name__}") for kind in kinds]
 
     def heal(self) -> None:
@@ -92,6 +95,13 @@ class Mishaps:
             step_s = self._rng.choice(CLOCK_STEPS_S)
             self._note("clock set", step_s)
             self._stage.set_clock(step_s)
+
+    async def _begin_new_day(self) -> None:
+        """Once, some time after midnight."""
+        await asyncio.sleep(self._rng.uniform(*MORNING_S))
+        await self._stage.is_up.wait()
+        self._note("new day")
+        await self._stage.begin_new_day()
 
     async def _restart_while_limited(self) -> None:
         """The account's rate limit holds over a restart."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import orjson
 
-from app.core.errors import TerminalError
-from app.ports.store import InstrumentType
+from app.core.errors import ExpiryUnknown, InstrumentUnknown, TerminalError
+from app.ports.store import DEFAULT_LIST, InstrumentType
 from tests.sim.stage import Stage
 from tests.stream_world import Mirror
 
 Note = Callable[..., None]
+GONE = (InstrumentUnknown.code, ExpiryUnknown.code)
+LIST_NAMES = ("swing", "income", "hedges")
 KILLED = "the service was killed"  # so nobody was answered; nor was who had gone away in that instant
 
 STRANGER_GAP_S, STRANGER_PATIENCE_S = 45.0, 8.0
@@ -48,7 +50,7 @@ class User:
 
     async def run(self, mean_gap_s: float) -> None:
         """Until cancelled; one whose caller goes away in the middle of a request is cancelled too."""
-        acts: Sequence[tuple[int, Callable[[], Awaitable[object]]]] = (
+        acts: list[tuple[int, Callable[[], Awaitable[object]]]] = [
             (30, self._add),
             (18, self._remove),
             (8, self._subscribe_chain),
@@ -60,7 +62,9 @@ class User:
             (3, self._rebalance),
             (1, self._unsubscribe_all),
             (1, self._end_of_day),
-        )
+        ]
+        if self._stage.shape.keeps:
+            acts.append((20, self._arrange))
         while True:
             await self._stage.pace.sleep(self._rng.expovariate(1.0 / mean_gap_s))
             await self._stage.is_up.wait()
@@ -147,6 +151,28 @@ class User:
         now = self._stage.clock.now()
         mark = f"EOD:sim:{now.isoformat()}"
         return await self._stage.runtime.watchlists.end_of_day(mark, now, ("NSE",))
+
+    async def _arrange(self) -> object:
+        """Something with the user's lists: made, named, put in order, emptied, filled from one another."""
+        lists, rng, user = self._stage.runtime.watchlists, self._rng, self._number
+        entries, names = lists.entries(user), [each.name for each in lists.lists(user)]
+        act, name, other = rng.randrange(7), rng.choice(names), rng.choice(LIST_NAMES)
+        if act == 0:
+            return await lists.create_list(user, other)
+        if act == 1:
+            return await lists.rename_list(user, name, other)
+        if act == 2:
+            return (await lists.delete_list(user, name)).unsubscribed
+        if act == 3:
+            own = [each for each in names if each != DEFAULT_LIST]
+            return await lists.order_lists(user, rng.sample(own, len(own)))
+        if act == 4:
+            ids = [each.id for each in lists.entries(user, name)]
+            return await lists.order_entries(user, name, rng.sample(ids, len(ids)))
+        if not entries:
+            return "nothing"
+        place = lists.move_entry if act == 5 else lists.copy_entry
+        return (await place(user, rng.choice(entries).id, name, rng.choice((None, 1)))).entry.position
 
 
 def _is_leaving() -> bool:
@@ -241,6 +267,8 @@ class Screen:
             return
         words = orjson.loads(message["text"])
         self._note("told", self._number, message["text"])
+        if self._stage.shape.world.has_night and words.get("code") in GONE:
+            self.topics.pop(words["topic"], None)
         if words["type"] not in ("snapshot", "delta") or words["topic"] not in self.topics:
             return
         mirror = self.topics[words["topic"]]

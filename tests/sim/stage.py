@@ -10,6 +10,7 @@ import shutil
 import ssl
 import tempfile
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
 from enum import StrEnum
@@ -28,7 +29,7 @@ from app.market.instrument_master.registry import InstrumentRegistry
 from app.market.instrument_master.scrip_csv import build_snapshot
 from app.market.live_prices import BOARD_SLOTS
 from app.market.pool_policy import LineState
-from app.market.tiers import DEFAULT_FILE
+from app.market.tiers import DEFAULT_FILE, UniverseInvalid
 from app.ports.feed import FeedLimits
 from app.ports.store import Changes
 from app.runtime.build import Given, Runtime, build
@@ -48,6 +49,7 @@ from tests.tiny_market import write_tiny_master
 
 IST = ZoneInfo("Asia/Kolkata")
 DAY = date(2026, 2, 3)  # a Tuesday
+EXPIRY_DAY = date(2026, 2, 10)  # NIFTY's
 UNIVERSE = """
 [[chain]]
 symbol = "NIFTY"
@@ -98,11 +100,13 @@ class World:
     slots: int
     limits: tuple[FeedLimits, ...]
     later: str = "30MAR2026"
+    has_night: bool = False  # NIFTY's first chain is over at midnight, and the next morning's master is another
 
     def chains(self) -> list[tuple[str, str]]:
         """Symbol and expiry of what people look at."""
         stocks = [(symbol, expiry) for symbol in STOCKS for expiry in (SOON, self.later)]
-        return [*stocks, ("NIFTY", "10FEB2026"), ("NIFTY", SOON), ("CRUDEOIL", "17FEB2026")]
+        coming = [("NIFTY", "17FEB2026")] if self.has_night else []
+        return [*stocks, ("NIFTY", "10FEB2026"), ("NIFTY", SOON), ("CRUDEOIL", "17FEB2026"), *coming]
 
     def tokens(self) -> list[str]:
         return ["RELIANCE_EQ", f"TCS_{SOON}_FUT", "NIFTY_IDX", f"SBIN_{SOON}_800CE", f"INFY_{self.later}_1500PE"]
@@ -115,8 +119,7 @@ SMALL = World(
     1_024,
     (FeedLimits(5, 5_000, 100), FeedLimits(5, 26, 10), FeedLimits(5, 55, 25)),
 )
-
-
+NIGHT = replace(SMALL, has_night=True)
 FULL = World("full", None, BOARD_SLOTS, (DHAN_LIMITS,), "31MAR2026")
 
 
@@ -144,6 +147,7 @@ class Shape:
     sets_clock: bool = False
     is_refused: bool = False
     is_lossy: bool = False  # the bus is as one between machines
+    keeps: bool = False  # lists over the end of day; and people arrange them
     hours: Hours = Hours.ALWAYS
 
 
@@ -193,16 +197,17 @@ class Props:
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         (self.directory / "universe.toml").write_text(UNIVERSE)
 
-    def snapshot(self, world: World) -> Path:
-        """The world's master, made on first use; several processes may do so at once."""
-        found = self.directory / f"{world.name}.snapshot"
+    def snapshot(self, world: World, *, is_renewed: bool = False) -> Path:
+        """The world's master, of the day or of the morning after, made on first use; several processes may do so at
+        once."""
+        found = self.directory / f"{world.name}{'-renewed' if is_renewed else ''}.snapshot"
         if not found.exists():
             with tempfile.TemporaryDirectory(dir=self.directory) as directory:
                 source, made = Path(directory) / f"{world.name}.csv", Path(directory) / "snapshot"
                 if world.ladders is None:
                     write_master(source, DAY, 1)
                 else:
-                    write_tiny_master(source, world.ladders)
+                    write_tiny_master(source, world.ladders, is_renewed=is_renewed)
                 build_snapshot(source, made)
                 made.replace(found)
         return found
@@ -251,6 +256,8 @@ class Stage:
         self.lives = 0
         self.acts = 0  # of people
         self._props = props
+        self._snapshot = props.snapshot(shape.world)
+        self._listing = InstrumentRegistry(lambda: self.clock.now().date())  # the exchange's
         self._data_dir = Path(tempfile.mkdtemp(dir=props.directory))  # kept over restarts, fresh for each run
         self._complain = complain
         self._tokens = 0
@@ -263,8 +270,7 @@ class Stage:
 
     def _make_server(self) -> SimulatorServer:
         shape = self.shape
-        registry = InstrumentRegistry(lambda: self.clock.now().date())
-        registry.load(self._props.snapshot(self.shape.world))
+        self._listing.load(self._snapshot)
         config = ServerConfig(
             "localhost",
             80,
@@ -277,7 +283,7 @@ class Stage:
             ),
             step_s=shape.step_s,
         )
-        directory, trades = RegistryDirectory(registry, shape.seed), in_session_of(self.calendar)
+        directory, trades = RegistryDirectory(self._listing, shape.seed), in_session_of(self.calendar)
 
         def in_session(segment: Segment, at_s: float) -> bool:
             at = datetime.fromtimestamp(at_s, IST)
@@ -304,6 +310,7 @@ class Stage:
             bt_http_429_delay_max_s=120.0,
             bt_return_room=self.shape.return_room,
             bt_return_after_s=self.shape.return_after_s,
+            bt_eod_keep_watchlists=self.shape.keeps,
         )
         self.bus = LossyBus()
         given = Given(
@@ -318,7 +325,7 @@ class Stage:
             tls=self._props.tls,
         )
         runtime = build(settings, given=given)
-        runtime.registry.load(self._props.snapshot(self.shape.world))
+        runtime.registry.load(self._snapshot)
         runtime.relay.deliver = self._overhear(runtime.relay.deliver)
         return runtime
 
@@ -440,6 +447,15 @@ class Stage:
         self.runtime = self._build()
         await self.start()
 
+    async def begin_new_day(self) -> None:
+        """The morning's master, for exchange and service: a symbol is gone, contracts have other ids, and an expiry is
+        listed under the ids of the one that is over."""
+        self._snapshot = self._props.snapshot(self.shape.world, is_renewed=True)
+        for registry in (self._listing, self.runtime.registry):
+            registry.load(self._snapshot)
+        with suppress(UniverseInvalid):  # then that of the day before stays
+            await self.runtime.follow_master()
+
     def set_clock(self, step_s: float) -> None:
         """Somebody sets the machine's clock."""
         self.clock_step_s += step_s
@@ -460,6 +476,6 @@ def _number(task: asyncio.Task[Any]) -> int:
     return int(task.get_name().rsplit("-", 1)[1])
 
 
-def moment(hour: int, minute: int) -> float:
-    """A time of the simulated day as an epoch second."""
-    return datetime(DAY.year, DAY.month, DAY.day, hour, minute, tzinfo=IST).timestamp()
+def moment(hour: int, minute: int, day: date = DAY) -> float:
+    """A time of the simulated day, or of another, as an epoch second."""
+    return datetime(day.year, day.month, day.day, hour, minute, tzinfo=IST).timestamp()
