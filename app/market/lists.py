@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 EVICTED_BY = "evicted to make room for"
 NO_ROOM = "no room at start"
+NO_ROOM_AGAIN = "no room when its session began"
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +265,7 @@ def chain_id_of(chain: ChainKey) -> ChainId | None:
 def was_evicted(entry: Entry) -> bool:
     """Whether the entry lost its legs to another, and not to a person's hand or the end of day."""
     reason = entry.row.state_reason or ""
-    return not entry.is_active and ("evicted" in reason or reason == NO_ROOM)
+    return not entry.is_active and ("evicted" in reason or reason in (NO_ROOM, NO_ROOM_AGAIN))
 
 
 def epoch_ms(moment: datetime) -> int:

@@ -16,7 +16,7 @@ from app.market.atm_engine import COOLDOWN_MS, Window, has_moved
 from app.market.entries import Entry, Identity, Wanted, identity
 from app.market.events import Event
 from app.market.eviction import ChainKey
-from app.market.lists import NO_ROOM, Desk, Lists, epoch_ms, name_of, was_evicted
+from app.market.lists import NO_ROOM, NO_ROOM_AGAIN, Desk, Lists, epoch_ms, name_of, was_evicted
 from app.ports.store import (
     AuditAction,
     AuditRow,
@@ -238,6 +238,10 @@ class Upkeep(Lists):
 
     async def _bring_back_entry(self, entry: Entry, wanted: Wanted) -> bool:
         if not self._wishes.restore(entry.id, entry.chain, wanted.legs, entry.used_ms):
+            if entry.sleeps:  # its session is there: from now on it waits for room, and holds up no other
+                entry.sleeps = False
+                self._suspend(entry, NO_ROOM_AGAIN)
+                self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=True)
             return False
         row = self._active_row(entry.row, wanted, used=False)
         legs, audit = self._journal.arriving(wanted.legs, AuditAction.RESTORE, f"{name_of(entry.chain)} is back")

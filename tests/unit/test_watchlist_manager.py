@@ -355,6 +355,25 @@ class TestEndOfDay:
         again.clock.advance(18 * 3600)
         assert again.lists.due_back(has_room=False) is not None, "it still sleeps after a restart"
 
+    async def test_a_kept_chain_without_room_says_so_and_holds_no_other_up(self) -> None:
+        market = await spotted(Market(keep=True, limits=FeedLimits(3, 80, 10)))
+        await market.lists.add(1, "TCS", FEB, STOCK)
+        market.clock.advance(1)
+        await market.lists.add(2, "NIFTY", FEB, INDEX)
+        market.clock.advance(5.5 * 3600)
+        await market.lists.end_of_day(self.NIGHT, market.clock.now(), {Exchange.NSE})
+        market.clock.advance(1)
+        await market.lists.add(3, "INFY", FEB, STOCK)
+        market.clock.advance(18 * 3600)
+        await market.control.return_evicted()
+        await market.control.return_evicted()
+        (small,), (large,) = market.lists.entries(1), market.lists.entries(2)
+        assert (small.state, large.state) == ("ACTIVE", "EVICTED")
+        assert large.state_reason == "no room when its session began"
+        await market.lists.clear(3)
+        await market.lists.clear(1)
+        assert market.lists.due_back(has_room=True) is not None, "it waits for room like any that was evicted"
+
     async def test_what_rolls_onto_an_entry_added_since_gives_way_to_it(self) -> None:
         market = await spotted(Market(keep=True, clock=HandClock(HandClock().now().replace(day=10))))
         await market.lists.add(1, "NIFTY", "10FEB2026", INDEX)
