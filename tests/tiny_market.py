@@ -86,6 +86,7 @@ STOCK_EXPIRIES = ("2026-02-24", "2026-03-30")
 INDEX_EXPIRIES = ("2026-02-10", "2026-02-24")
 INDEX_EXPIRIES_RENEWED = ("2026-02-17", "2026-02-24")
 COMMODITY_EXPIRY = "2026-02-17"
+BSE_IDS_FROM = 900_000
 NO_PUT_AT = 2600.0  # RELIANCE, both expiries
 
 
@@ -147,6 +148,18 @@ def write_tiny_master(path: Path, ladders: Mapping[str, int] | None = None, *, i
     rows += _options(70_000, "CRUDEOIL", COMMODITY_EXPIRY, 6_000.0, 50.0, counts["CRUDEOIL"],
                      exchange="MCX", segment="M", instrument="OPTFUT")  # fmt: skip
     path.write_text("\n".join([HEADER, *rows]) + "\n")
+
+
+def list_on_bse(master: Path, symbol: str) -> None:
+    """Add to a written master all of a symbol on BSE as well, under other ids."""
+    header, *rows = master.read_text().splitlines()
+    id_at, symbol_at = (header.split(",").index(name) for name in ("SECURITY_ID", "UNDERLYING_SYMBOL"))
+    twins = []
+    for cells in (row.split(",") for row in rows):
+        if cells[symbol_at] == symbol:
+            cells[0], cells[id_at] = "BSE", str(BSE_IDS_FROM + int(cells[id_at]))
+            twins.append(",".join(cells))
+    master.write_text("\n".join([header, *rows, *twins]) + "\n")
 
 
 @cache

@@ -102,7 +102,7 @@ class User:
         else:
             kind = rng.choice((InstrumentType.STOCK_OPTION,) * 4 + (InstrumentType.FUTURE, InstrumentType.EQUITY))
         day = None if kind is InstrumentType.EQUITY else expiry
-        result = await lists.add(self._number, symbol, day, kind)
+        result = await lists.add(self._number, symbol, day, kind, exchange=self._exchange(symbol))
         return len(result.legs), len(result.evicted)
 
     async def _remove(self) -> object:
@@ -114,7 +114,12 @@ class User:
 
     async def _subscribe_chain(self) -> object:
         symbol, expiry = self._rng.choice(self._chains)
-        return len((await self._stage.runtime.watchlists.subscribe_chain(self._number, symbol, expiry)).subscribed)
+        lists, exchange = self._stage.runtime.watchlists, self._exchange(symbol)
+        return len((await lists.subscribe_chain(self._number, symbol, expiry, exchange=exchange)).subscribed)
+
+    def _exchange(self, symbol: str) -> str | None:
+        """Where it is wanted, if it is listed twice."""
+        return self._rng.choice((None, "BSE")) if symbol == self._stage.shape.world.twin else None
 
     async def _release_chain(self) -> object:
         entries = self._stage.runtime.watchlists.explicit_entries(self._number)
@@ -165,10 +170,12 @@ class User:
             return (await lists.delete_list(user, name)).unsubscribed
         if act == 3:
             own = [each for each in names if each != DEFAULT_LIST]
-            return await lists.order_lists(user, rng.sample(own, len(own)))
+            await lists.order_lists(user, rng.sample(own, len(own)))
+            return own
         if act == 4:
             ids = [each.id for each in lists.entries(user, name)]
-            return await lists.order_entries(user, name, rng.sample(ids, len(ids)))
+            await lists.order_entries(user, name, rng.sample(ids, len(ids)))
+            return ids
         if not entries:
             return "nothing"
         place = lists.move_entry if act == 5 else lists.copy_entry

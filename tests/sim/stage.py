@@ -45,7 +45,7 @@ from app.storage.memory_store import MemoryStore
 from tests.sim.exchange_watch import WatchedExchange
 from tests.sim.pace import Pace, Spell
 from tests.stream_world import LossyBus
-from tests.tiny_market import write_tiny_master
+from tests.tiny_market import list_on_bse, write_tiny_master
 
 IST = ZoneInfo("Asia/Kolkata")
 DAY = date(2026, 2, 3)  # a Tuesday
@@ -100,6 +100,7 @@ class World:
     slots: int
     limits: tuple[FeedLimits, ...]
     later: str = "30MAR2026"
+    twin: str | None = None  # a symbol that is listed on BSE as well
     has_night: bool = False  # NIFTY's first chain is over at midnight, and the next morning's master is another
 
     def chains(self) -> list[tuple[str, str]]:
@@ -119,7 +120,7 @@ SMALL = World(
     1_024,
     (FeedLimits(5, 5_000, 100), FeedLimits(5, 26, 10), FeedLimits(5, 55, 25)),
 )
-NIGHT = replace(SMALL, has_night=True)
+NIGHT = replace(SMALL, name="night", twin="RELIANCE", has_night=True)
 FULL = World("full", None, BOARD_SLOTS, (DHAN_LIMITS,), "31MAR2026")
 
 
@@ -208,6 +209,8 @@ class Props:
                     write_master(source, DAY, 1)
                 else:
                     write_tiny_master(source, world.ladders, is_renewed=is_renewed)
+                    if world.twin is not None:
+                        list_on_bse(source, world.twin)
                 build_snapshot(source, made)
                 made.replace(found)
         return found

@@ -10,12 +10,11 @@ import pytest
 from app.core.ids import Exchange
 from app.ports.store import InstrumentType
 from tests.masters import registry_of
-from tests.tiny_market import MORNING, Market, write_tiny_master
+from tests.tiny_market import MORNING, Market, list_on_bse, write_tiny_master
 from tests.unit.spotted_market import spotted
 
 FEB = date(2026, 2, 24)
 EQUITY = InstrumentType.EQUITY
-BSE_IDS_FROM = 900_000
 
 
 @pytest.fixture
@@ -23,14 +22,7 @@ async def market(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Market:
     """Everything of TCS is listed on BSE as well, under other ids."""
     source = tmp_path / "both.csv"
     write_tiny_master(source)
-    header, *rows = source.read_text().splitlines()
-    place = header.split(",").index("SECURITY_ID")
-    twins = []
-    for row in (each for each in rows if ",TCS," in each):
-        cells = row.split(",")
-        cells[0], cells[place] = "BSE", str(BSE_IDS_FROM + int(cells[place]))
-        twins.append(",".join(cells))
-    source.write_text("\n".join([header, *rows, *twins]) + "\n")
+    list_on_bse(source, "TCS")
     registry = registry_of(source, MORNING.date(), tmp_path)
     monkeypatch.setattr("tests.tiny_market.tiny_registry", lambda: registry)
     return await spotted(Market())
