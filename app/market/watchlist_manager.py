@@ -79,7 +79,8 @@ class WatchlistManager(NamedLists):
         chain = self._finder.chain(symbol, expiry, instrument_type, exchange)
         held = self.book.find(user_id, row.name, chain.symbol, chain.expiry, instrument_type)
         if held is not None and held.is_active:  # told before a price is needed: there may be none yet
-            raise AlreadyInWatchlist(f"{name_of(chain)} is in {_the_list(row.name)} of user {user_id} already")
+            what = name_of(chain) if held.chain == chain else f"{name_of(chain)} of {held.chain.exchange}"
+            raise AlreadyInWatchlist(f"{what} is in {_the_list(row.name)} of user {user_id} already")
         wanted = self._finder.find(chain, underlying_ltp)
         permit(self._finder.shown(wanted))
         if held is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from app.core.errors import AlreadyInWatchlist
 from app.core.ids import Exchange
 from app.ports.store import InstrumentType
 from tests.masters import registry_of
@@ -56,3 +57,9 @@ async def test_an_entry_taken_back_in_from_the_other_exchange_is_of_that_one(mar
     await market.lists.add(1, "TCS", None, EQUITY, exchange="BSE")
     assert [each.exchange for each in market.lists.entries(1)] == ["BSE"]
     assert exchanges(await again(market)) == {Exchange.BSE}
+
+
+async def test_a_refusal_names_the_exchange_that_is_held(market: Market) -> None:
+    await market.lists.add(1, "TCS", None, EQUITY)
+    with pytest.raises(AlreadyInWatchlist, match="TCS of NSE is in the watchlist of user 1 already"):
+        await market.lists.add(1, "TCS", None, EQUITY, exchange="BSE")
