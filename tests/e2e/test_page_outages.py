@@ -136,6 +136,24 @@ async def test_eviction_and_return_are_seen_by_their_owner(browser: Browser, own
         assert f"{other['symbol']} {other['expiry']} was evicted" not in told, "another user's is no news here"
 
 
+async def test_a_page_left_open_overnight_goes_on_with_the_next_expiry(
+    browser: Browser, built_page: Path, new_service: Callable[..., Service]
+) -> None:
+    service = new_service()
+    with service:
+        async with Desk.at(browser, service.url, "#/chain/NIFTY") as desk:
+            await desk.live()
+            tabs = desk.at_test_id("expiry-tab")
+            await expect(tabs.first).to_have_attribute("data-expiry", "03FEB2026")
+            desk.tolerates_outage = True
+            service.stop()
+            service.settings["BT_SIM_DATE"] = "2026-02-04"
+            service.start()
+            await expect(tabs.first).to_have_attribute("data-expiry", "10FEB2026", timeout=LIVE_MS)
+            await expect(desk.chain).to_have_attribute("data-expiry", "10FEB2026")
+            await desk.live()
+
+
 async def test_closed_market_is_not_called_stale(
     browser: Browser, built_page: Path, new_service: Callable[..., Service]
 ) -> None:

@@ -52,6 +52,8 @@ class Live {
   nowMs = $state(NaN);
   /** Raised by an event that changes the watchlists. */
   listRevision = $state(0);
+  /** Sessions that began or ended since this page was opened: a morning's may list other contracts. */
+  sessions = $state(0);
   /** Chains that came back after an eviction, since this page was opened: when, by symbol and expiry. */
   returned = $state.raw<Record<string, number>>({});
   hidden = $state(false);
@@ -170,6 +172,7 @@ class Live {
     if (isOwn && event.kind === 'restored') {
       this.returned = { ...this.returned, [chainKey(event.data?.symbol, event.data?.expiry)]: event.at_ms ?? this.serverNow() };
     }
+    if (event.kind === 'session') this.sessions++;
     if (event.kind === 'feed' || event.kind === 'session') void this.refreshHealth();
     else this.listRevision++;
   }
