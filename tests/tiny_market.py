@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -211,9 +211,10 @@ class Market:
         keep: bool = False,
         policy: PoolPolicy | None = None,
         hooks: PoolHooks | None = None,
+        registry: InstrumentRegistry | None = None,
     ) -> None:
         self.clock = clock or HandClock()
-        self.registry = tiny_registry()
+        self.registry = registry or tiny_registry()
         self.store = store or PausingStore(self.clock)
         self.prices = LivePrices(connections=limits.connections)
         self.engine = ATMEngine(self.registry, self.clock)
@@ -240,6 +241,13 @@ class Market:
         await self.store.start()
         self.control.start(await self.store.load(), universe or AlwaysOn())
         return self
+
+    async def follow(self, master: Path, universe: Callable[[], AlwaysOn] = AlwaysOn) -> None:
+        """Read another master, and bring all in line with it, as the running service does."""
+        self.registry.load(master)
+        self.control.relist()
+        self.control.use_universe(universe())
+        await self.lists.relist()
 
     def quote(self, symbol: str, price: float) -> None:
         """A tick of the symbol's spot, tracked if it was not."""

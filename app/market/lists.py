@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from app.core.errors import ExpiryUnknown, InstrumentUnknown
 from app.core.ids import Exchange, InstrumentKey, format_expiry
 from app.core.sessions import Calendar
 from app.market.atm_engine import ATMEngine, ChainId
@@ -141,7 +142,10 @@ class Lists:
         entry.moved_ms = self._clock.now_ms()
         shown = self._engine.window(wanted.window.chain)
         if shown is None or live is not None:
-            self._engine.centre(wanted.window.chain, entry.reference, wanted.window.count)
+            with suppress(
+                InstrumentUnknown, ExpiryUnknown
+            ):  # a new master came while it was stored: it is looked at next
+                self._engine.centre(wanted.window.chain, entry.reference, wanted.window.count)
 
     def _drop_entries(self, entries: Collection[Entry]) -> None:
         """Entries left the store: release what they hold, forget them."""

@@ -155,11 +155,13 @@ class Upkeep(Lists):
         await self._in_turn(self._relist())
 
     async def _relist(self) -> None:
-        for entry in list(self.book):
-            if not entry.is_active:
-                self._relist_evicted(entry)
-            elif len(self._wishes.held_by(entry.id)) != len(entry.legs):
+        for number, entry in enumerate(list(self.book)):
+            if number % FOLLOW_SLICE == FOLLOW_SLICE - 1:
+                await asyncio.sleep(0)
+            if entry.is_active and len(self._wishes.held_by(entry.id)) != len(entry.legs):
                 self._relist_active(entry)
+            elif was_evicted(entry):  # one that sleeps is found anew when it wakes
+                self._relist_evicted(entry)
         self._journal.review()
 
     def _relist_active(self, entry: Entry) -> None:
@@ -188,9 +190,8 @@ class Upkeep(Lists):
     def _relist_evicted(self, entry: Entry) -> None:
         wanted = self._finder.again(entry.chain, entry.row.centre)
         before, entry.legs = [each.key for each in entry.legs], () if wanted is None else wanted.legs
-        if was_evicted(entry):
-            self._forget_eviction(entry.chain, before)
-            self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=True)
+        self._forget_eviction(entry.chain, before)
+        self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=True)
 
     # -- returns ---------------------------------------------------------------------------------------------------
 

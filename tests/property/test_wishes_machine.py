@@ -8,20 +8,25 @@ import contextlib
 from collections import Counter
 from collections.abc import Coroutine
 from datetime import date
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from app.core.errors import CapacityExceeded, StoreUnavailable, TerminalError
+from app.core.errors import CapacityExceeded, InstrumentUnknown, StoreUnavailable, TerminalError
 from app.core.ids import Exchange, InstrumentKey
 from app.market.atm_engine import ChainId
+from app.market.instrument_master.registry import InstrumentRegistry
+from app.market.instrument_master.scrip_csv import build_snapshot
 from app.market.tiers import AlwaysOn
 from app.market.wishes import TIER_B_OWNER
 from app.ports.feed import FeedLimits
 from app.ports.store import EntryState, InstrumentType
-from tests.tiny_market import Market, tiny_registry
+from tests.tiny_market import MORNING, Market, write_tiny_master
 
 LIMITS = FeedLimits(connections=3, instruments_per_connection=60, instruments_per_message=20)
 USERS = st.integers(1, 3)
@@ -32,13 +37,28 @@ ADDS = {"SUBSCRIBE", "RESTORE"}
 STOCK = InstrumentType.STOCK_OPTION
 
 
+@cache
+def masters() -> tuple[TemporaryDirectory[str], list[Path]]:
+    """Snapshots of a day's master and of a later morning's, and the folder that holds them."""
+    folder = TemporaryDirectory()
+    snapshots = []
+    for is_renewed in (False, True):
+        source = Path(folder.name) / f"{is_renewed}.csv"
+        write_tiny_master(source, is_renewed=is_renewed)
+        snapshots.append(source.with_suffix(".snapshot"))
+        build_snapshot(source, snapshots[-1])
+    return folder, snapshots
+
+
 class WishesMachine(RuleBasedStateMachine):
     """Drives the real use cases over the real books; sockets are opened and cut by hand."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.market = Market(limits=LIMITS)
+        registry = InstrumentRegistry(MORNING.date)
+        registry.load(masters()[1][False])
+        self.market = Market(limits=LIMITS, registry=registry)
         self.days = 0
         self.moves = dict(SPOTS)
 
@@ -47,9 +67,12 @@ class WishesMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.run(self.market.start(AlwaysOn(drivers=(tiny_registry().by_token("NIFTY_IDX"),))))
+        self.run(self.market.start(self.universe()))
         for symbol, price in SPOTS.items():
             self.market.quote(symbol, price)
+
+    def universe(self) -> AlwaysOn:
+        return AlwaysOn(drivers=(self.market.registry.by_token("NIFTY_IDX"),))
 
     # -- users
 
@@ -77,11 +100,12 @@ class WishesMachine(RuleBasedStateMachine):
         moving=SYMBOLS,
         shift=st.integers(-4, 4),
         tier=st.sampled_from("AB"),
+        master=st.sampled_from([None, None, False, True]),
     )
     def add_while_other_things_happen(
-        self, user: int, symbol: str, expiry: date, moving: str, shift: int, tier: str
+        self, user: int, symbol: str, expiry: date, moving: str, shift: int, tier: str, master: bool | None
     ) -> None:
-        """The commit is under way: spots move, lingers end, somebody wishes by token."""
+        """The commit is under way: spots move, lingers end, somebody wishes by token, another master comes."""
 
         async def meanwhile() -> None:
             store = self.market.store
@@ -98,17 +122,21 @@ class WishesMachine(RuleBasedStateMachine):
                 self.counts_are_the_sum_of_owners()
                 self.nothing_is_over_capacity_and_every_wish_has_a_home()
             finally:
+                following = None if master is None else asyncio.ensure_future(self.follow(is_renewed=master))
+                await asyncio.sleep(0)
                 store.gate.set()
                 waiting.cancel()
                 await asyncio.gather(adding, waiting, return_exceptions=True)
                 store.gate = None
+                if following is not None:
+                    await following
             assert adding.exception() is None or isinstance(adding.exception(), TerminalError)
 
         self.run(meanwhile())
 
     @rule(user=USERS, symbol=SYMBOLS, expiry=EXPIRIES, shift=st.integers(-6, 6))
     def take_explicitly(self, user: int, symbol: str, expiry: date, shift: int) -> None:
-        with contextlib.suppress(CapacityExceeded, StoreUnavailable):
+        with contextlib.suppress(CapacityExceeded, InstrumentUnknown, StoreUnavailable):
             self.run(self.market.lists.subscribe_chain(user, symbol, expiry, SPOTS[symbol] * (1 + shift / 100)))
 
     @rule(user=USERS, symbol=SYMBOLS)
@@ -138,7 +166,15 @@ class WishesMachine(RuleBasedStateMachine):
     @rule(symbol=SYMBOLS, shift=st.integers(-4, 4))
     def spot_moves(self, symbol: str, shift: int) -> None:
         self.moves[symbol] = SPOTS[symbol] * (1 + shift / 100)
-        self.market.quote(symbol, self.moves[symbol])
+        if self.market.registry.spot_of(symbol, None) is not None:
+            self.market.quote(symbol, self.moves[symbol])
+
+    @rule(is_renewed=st.booleans())
+    def another_master_comes(self, is_renewed: bool) -> None:
+        self.run(self.follow(is_renewed=is_renewed))
+
+    async def follow(self, *, is_renewed: bool) -> None:
+        await self.market.follow(masters()[1][is_renewed], self.universe)
 
     @rule()
     def evicted_return(self) -> None:
@@ -210,6 +246,12 @@ class WishesMachine(RuleBasedStateMachine):
         for entry in lists.book:
             if wishes.has_claim(entry.id):
                 assert set(wishes.held_by(entry.id)) == {each.key for each in entry.legs}
+
+    @invariant()
+    def whatever_is_wished_is_what_its_id_stands_for(self) -> None:
+        held = [wish.instrument for wish in self.market.wishes.wishes()]
+        listed = self.market.registry.get_all([each.key for each in held])
+        assert [each.token for each in held] == [None if now is None else now.token for now in listed]
 
     @invariant()
     def nothing_is_over_capacity_and_every_wish_has_a_home(self) -> None:

@@ -35,10 +35,7 @@ class Renaming:
         self.market = Market(keep=keep)
 
     async def new_master(self) -> None:
-        self.market.registry.load(self._next)
-        self.market.control.relist()
-        self.market.control.use_universe(always_on(RULES, self.market.registry, MORNING.date()))
-        await self.market.lists.relist()
+        await self.market.follow(self._next, lambda: always_on(RULES, self.market.registry, MORNING.date()))
 
 
 @pytest.fixture
