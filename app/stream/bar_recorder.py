@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from datetime import date
+from datetime import date, datetime
 
 from app.core.errors import TerminalError
 from app.core.ids import InstrumentKind, Segment, format_expiry
@@ -63,18 +63,18 @@ class BarRecorder:
         slots = [slot if (slot := self._board.slot(each.key)) is not None else -1 for each in self._drivers]
         columns = self._board.columns(slots)
         prices, last_ms = columns.column("ltp").tolist(), columns.last_ms.tolist()
-        open_now = self._segments_in_session()
-        day = self._clock.now().astimezone(self._calendar.zone).date()
+        at = self._clock.now().astimezone(self._calendar.zone)
+        open_now, day = self._segments_in_session(at), at.date()
         for driver, price, seen_ms in zip(self._drivers, prices, last_ms, strict=True):
             if seen_ms >= minute_ms and price > 0.0 and driver.key.segment in open_now:
                 self._book.see_price(driver.token, day, minute_ms, price)
 
     async def close_minute(self, minute_ms: int) -> None:
-        """Note what every subscribed chain in session says, by the numbers of the screens."""
-        open_now = self._segments_in_session()
-        day = self._clock.now().astimezone(self._calendar.zone).date()
+        """Note what every subscribed chain that was in session then says, by the numbers of the screens."""
+        at = datetime.fromtimestamp(minute_ms / 1000, self._calendar.zone)  # the last minute ends with its session
+        open_then, day = self._segments_in_session(at), at.date()
         for chain, segment in self._chains.items():
-            if segment in open_now:
+            if segment in open_then:
                 self._note(chain, day, minute_ms)
                 await asyncio.sleep(0)  # a few ms each
 
@@ -101,9 +101,8 @@ class BarRecorder:
                 chains[ChainId(listed.symbol, listed.expiry, listed.exchange)] = listed.key.segment
         self._drivers, self._chains = drivers, chains
 
-    def _segments_in_session(self) -> set[Segment]:
-        now = self._clock.now()
-        return {each for each in Segment if self._calendar.phase(each, now) is not Phase.CLOSED}
+    def _segments_in_session(self, at: datetime) -> set[Segment]:
+        return {each for each in Segment if self._calendar.phase(each, at) is not Phase.CLOSED}
 
 
 def _number(value: object) -> float | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import numpy as np
 import pytest
 
-from app.core.sessions import Calendar
+from app.core.ids import Segment
+from app.core.sessions import Calendar, Phase
 from app.stream.bar_recorder import BarRecorder
 from app.stream.minute_bars import AGGREGATES, MINUTE_MS, BarBook, ChainName
 from tests.stream_world import IST, NIFTY, RELIANCE, World
@@ -17,6 +20,17 @@ STRIKES = (24_900, 24_950, 25_000, 25_050, 25_100)
 class ClosedCalendar(Calendar):
     def sessions(self, segment: object, day: object) -> tuple[()]:  # type: ignore[override]
         return ()
+
+
+class RungCalendar(Calendar):
+    """In session until the bell."""
+
+    def __init__(self, bell: datetime) -> None:
+        super().__init__([], IST, always_open=True)
+        self._bell = bell
+
+    def phase(self, segment: Segment, at: datetime) -> Phase:
+        return Phase.OPEN if at < self._bell else Phase.CLOSED
 
 
 @pytest.fixture
@@ -75,3 +89,16 @@ async def test_a_closed_market_makes_no_bars(world: World) -> None:
     await recorder.close_minute(minute_of(world))
     assert (book.spots, book.chains) == ({}, {})
     assert not np.isnan(world.prices.last_price(NIFTY.key) or np.nan)
+
+
+async def test_the_last_minute_of_a_session_is_closed_with_it(world: World) -> None:
+    book = BarBook()
+    last_minute = world.clock.now_ms() // MINUTE_MS * MINUTE_MS
+    bell = datetime.fromtimestamp(last_minute / 1000 + 60, IST)
+    recorder = recorder_of(world, book, RungCalendar(bell))
+    await recorder.look_around()
+    world.clock.at_ms = last_minute + MINUTE_MS
+    await recorder.close_minute(last_minute)
+    assert book.chains[CHAIN].start_ms == last_minute
+    await recorder.close_minute(last_minute + MINUTE_MS)
+    assert book.chains[CHAIN].count == 1, "no session, no minute"
