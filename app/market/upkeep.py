@@ -278,7 +278,7 @@ class Upkeep(Lists):
             return None
         due = [each for each in self.book if each.row.exchange in exchanges and each.row.added_at < added_before]
         kept = [each for each in due if self._keeps and not each.is_explicit]
-        removed = [each for each in due if each not in kept] if kept else due
+        removed = [each for each in due if not self._keeps or each.is_explicit]
         by_token = [each for each in self._wishes.taken_by_token() if each.chain.exchange in exchanges]
         rolled = {each.id: self._rolled(each, added_before) for each in kept}
         due_ids = {each.id for each in due}

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Coroutine
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from app.core.errors import CapacityExceeded, InstrumentUnknown, StoreUnavailable, TerminalError
+from app.core.errors import CapacityExceeded, ExpiryUnknown, InstrumentUnknown, StoreUnavailable, TerminalError
 from app.core.ids import Exchange, InstrumentKey
 from app.market.atm_engine import ChainId
 from app.market.instrument_master.registry import InstrumentRegistry
@@ -26,7 +26,7 @@ from app.market.tiers import AlwaysOn
 from app.market.wishes import TIER_B_OWNER
 from app.ports.feed import FeedLimits
 from app.ports.store import EntryState, InstrumentType
-from tests.tiny_market import MORNING, Market, write_tiny_master
+from tests.tiny_market import HandClock, Market, write_tiny_master
 
 LIMITS = FeedLimits(connections=3, instruments_per_connection=60, instruments_per_message=20)
 USERS = st.integers(1, 3)
@@ -56,17 +56,22 @@ class WishesMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        registry = InstrumentRegistry(MORNING.date)
-        registry.load(masters()[1][False])
-        self.market = Market(limits=LIMITS, registry=registry)
+        self.market = self.new_market(keep=False)
         self.days = 0
         self.moves = dict(SPOTS)
+
+    def new_market(self, *, keep: bool) -> Market:
+        clock = HandClock()
+        registry = InstrumentRegistry(lambda: clock.now().date())
+        registry.load(masters()[1][False])
+        return Market(limits=LIMITS, registry=registry, clock=clock, keep=keep)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(work)
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(keep=st.booleans())
+    def begin(self, keep: bool) -> None:
+        self.market = self.new_market(keep=keep)
         self.run(self.market.start(self.universe()))
         for symbol, price in SPOTS.items():
             self.market.quote(symbol, price)
@@ -136,7 +141,7 @@ class WishesMachine(RuleBasedStateMachine):
 
     @rule(user=USERS, symbol=SYMBOLS, expiry=EXPIRIES, shift=st.integers(-6, 6))
     def take_explicitly(self, user: int, symbol: str, expiry: date, shift: int) -> None:
-        with contextlib.suppress(CapacityExceeded, InstrumentUnknown, StoreUnavailable):
+        with contextlib.suppress(CapacityExceeded, ExpiryUnknown, InstrumentUnknown, StoreUnavailable):
             self.run(self.market.lists.subscribe_chain(user, symbol, expiry, SPOTS[symbol] * (1 + shift / 100)))
 
     @rule(user=USERS, symbol=SYMBOLS)
@@ -166,8 +171,11 @@ class WishesMachine(RuleBasedStateMachine):
     @rule(symbol=SYMBOLS, shift=st.integers(-4, 4))
     def spot_moves(self, symbol: str, shift: int) -> None:
         self.moves[symbol] = SPOTS[symbol] * (1 + shift / 100)
+        self.spot_is(symbol, self.moves[symbol])
+
+    def spot_is(self, symbol: str, price: float) -> None:
         if self.market.registry.spot_of(symbol, None) is not None:
-            self.market.quote(symbol, self.moves[symbol])
+            self.market.quote(symbol, price)
 
     @rule(is_renewed=st.booleans())
     def another_master_comes(self, is_renewed: bool) -> None:
@@ -175,6 +183,14 @@ class WishesMachine(RuleBasedStateMachine):
 
     async def follow(self, *, is_renewed: bool) -> None:
         await self.market.follow(masters()[1][is_renewed], self.universe)
+
+    @rule(days=st.sampled_from([1, 1, 7, 21]))
+    def nights_pass(self, days: int) -> None:
+        self.market.clock.advance(days * 86_400)
+        for symbol, price in self.moves.items():
+            self.spot_is(symbol, price)
+        self.run(self.market.control.step())
+        self.evicted_return()
 
     @rule()
     def evicted_return(self) -> None:
@@ -186,16 +202,17 @@ class WishesMachine(RuleBasedStateMachine):
                 break
 
     @precondition(lambda self: self.market.wishes.total > 100)
-    @rule()
-    def day_ends(self) -> None:
+    @rule(late_s=st.sampled_from([0, 0, 31]))
+    def day_ends(self, late_s: int) -> None:
+        """A late one leaves what was added since its moment."""
         self.days += 1
         self.market.clock.advance(1)
-        mark, moment = f"EOD:NSE:{self.days}", self.market.clock.now()
+        mark, moment = f"EOD:NSE:{self.days}", self.market.clock.now() - timedelta(seconds=late_s)
         try:
-            self.run(self.market.lists.end_of_day(mark, moment, {Exchange.NSE}))
+            assert self.run(self.market.lists.end_of_day(mark, moment, {Exchange.NSE})) is not None
         except StoreUnavailable:
             return
-        assert self.market.wishes.tier_a_count == 0
+        assert late_s or self.market.wishes.tier_a_count == 0
 
     @rule(is_away=st.sampled_from([False, False, True]))
     def store_goes_or_comes(self, is_away: bool) -> None:
