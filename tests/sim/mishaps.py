@@ -13,6 +13,8 @@ from tests.sim.people import Note, Screen
 from tests.sim.stage import Stage, StoreTrouble
 
 CLOCK_STEPS_S = (-7_200.0, -600.0, -90.0, -5.0, -1.0, 2.0, 30.0, 300.0, 7_200.0)  # the last as after a sleep
+# Ahead by as much as the exchange's times may be for a while, there is no telling which of both is wrong.
+CLOCK_WRONG_MAX_S = 4 * 3_600.0
 AWAY_S = 18.0
 MORNING_S = (125.0, 200.0)  # after the beginning: midnight is two minutes after it
 LIMITED_S = 20.0  # how long handshakes are refused with 429
@@ -93,6 +95,8 @@ class Mishaps:
         while True:
             await self._wait(15.0)
             step_s = self._rng.choice(CLOCK_STEPS_S)
+            if abs(self._stage.clock_step_s + step_s) > CLOCK_WRONG_MAX_S:
+                step_s = -step_s
             self._note("clock set", step_s)
             self._stage.set_clock(step_s)
 
