@@ -26,7 +26,9 @@ export class QuoteBoard {
     let leaves: (() => void)[] = [];
     const apart = () => {
       leave();
-      leaves = tokens.slice(0, TOPICS_MAX).map((token) => this.follow([token]));
+      const followed = tokens.slice(0, TOPICS_MAX);
+      this.forget(followed);
+      leaves = followed.map((token) => this.follow([token], () => delete this.quotes[token]));
     };
     const leave = () => {
       for (const one of leaves) one();
