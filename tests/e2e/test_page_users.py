@@ -105,3 +105,19 @@ async def test_admin_action_is_refused_to_a_user(browser: Browser, guarded: Serv
             """fetch('/api/v2/admin/clear-watchlists', {method: 'POST'}).then((answer) => answer.status)"""
         )
         assert answer == 401, "nothing but the page's own token signs a request"
+
+
+async def test_lists_leave_the_screen_with_their_user(browser: Browser, guarded: Service) -> None:
+    async with Desk.at(browser, guarded.url) as desk:
+        await expect(desk.at_test_id("sign-in")).to_be_visible()
+        await desk.sign_in("asha", PASSWORD)
+        await desk.live()
+        await desk.search("reliance")
+        await desk.press("Shift+Enter")
+        await expect(desk.entry("RELIANCE")).to_be_visible()
+        await desk.at_test_id("sign-out").click()
+        await expect(desk.at_test_id("sign-in")).to_be_visible()
+        await expect(desk.at_test_id("watch-entry")).to_have_count(0)
+        await desk.sign_in("asha", PASSWORD)
+        await desk.entry("RELIANCE").get_by_test_id("watch-remove").click()
+        await expect(desk.entry("RELIANCE")).to_have_count(0)

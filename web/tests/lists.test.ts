@@ -94,3 +94,48 @@ it('a change that is never answered fails in the end, and the next one has its t
   posts('remove')[1]!.answer({ unsubscribed: 50 });
   expect(await second).toBe(true);
 });
+
+const ASHA = { token: 'a', userId: 2, name: 'asha' };
+const VIKRAM = { token: 'v', userId: 3, name: 'vikram' };
+
+it('of the one who signs out nothing stays on the screen, nor of the one before on the next', async () => {
+  const { session } = await import('../src/lib/state/session.svelte');
+  session.enter(ASHA);
+  const lists = await listsOf(1, 2);
+  lists.all = [{ name: 'default', count: 2, evicted: 0, is_default: true }];
+  session.enter({ ...ASHA, token: 'again' }); // signed in again: the screen stays behind the dialog
+  void lists.refresh();
+  expect(order(lists)).toEqual([1, 2]);
+  session.leave();
+  void lists.refresh();
+  expect([lists.all, lists.entries]).toEqual([[], []]);
+});
+
+it('news of one user is not told to the next', async () => {
+  const { session } = await import('../src/lib/state/session.svelte');
+  session.enter(ASHA);
+  const { live } = await import('../src/lib/state/live.svelte');
+  vi.spyOn(live.stream, 'reconnect').mockImplementation(() => {});
+  live.returned = { 'RELIANCE|': 1 };
+  live.note('RELIANCE is back');
+  session.enter({ ...ASHA, token: 'again' });
+  live.signedIn();
+  expect([Object.keys(live.returned), live.notes.length]).toEqual([['RELIANCE|'], 1]);
+  session.enter(VIKRAM);
+  live.signedIn();
+  expect([live.returned, live.notes]).toEqual([{}, []]);
+});
+
+it('what one user asked for is not done in the name of the next', async () => {
+  const { session } = await import('../src/lib/state/session.svelte');
+  session.enter(ASHA);
+  const lists = await listsOf(1, 2);
+  const first = lists.remove(entry(1));
+  const second = lists.remove(entry(2));
+  await settle();
+  session.enter(VIKRAM);
+  posts('remove')[0]!.answer({ unsubscribed: 1 });
+  expect(await first).toBe(true);
+  expect(await second).toBe(false);
+  expect(posts('remove').map((one) => one.body.id)).toEqual([1]);
+});

@@ -12,6 +12,8 @@ class Lists {
   entries = $state.raw<WatchEntry[]>([]);
   loaded = $state(false);
   private asked = 0;
+  /** Whose they are. */
+  private user = session.signed?.userId;
   /** Changes under way. They go to the service one after another, in the order they were made. */
   private changing = 0;
   private last: Promise<unknown> = Promise.resolve();
@@ -41,6 +43,7 @@ class Lists {
 
   async refresh(): Promise<void> {
     const asked = ++this.asked;
+    if (session.signed?.userId !== this.user) this.handOver();
     try {
       const [all, held] = await Promise.all([live.api.lists(session.userId), live.api.watchlist(session.userId)]);
       if (asked !== this.asked || this.changing) return; // something changed meanwhile: that answer is the newer one
@@ -50,6 +53,14 @@ class Lists {
     } catch {
       // the badges say that the service is away; the lists stay as they were
     }
+  }
+
+  /** Somebody else has signed in, or nobody: until the service answers there is nothing to show. */
+  private handOver(): void {
+    this.user = session.signed?.userId;
+    this.all = [];
+    this.entries = [];
+    this.loaded = false;
   }
 
   async create(name: string): Promise<boolean> {
@@ -125,15 +136,19 @@ class Lists {
     }
   }
 
-  /** Do it, say why where it fails, and show what the service then has. */
+  /** Do it, say why where it fails, and show what the service then has. Who has left by its turn wants it no more. */
   private async change(act: () => Promise<void>): Promise<boolean> {
     this.asked++;
     this.changing++;
-    const turn = this.last.then(act);
+    const user = session.signed?.userId;
+    const turn = this.last.then(async () => {
+      const isStill = session.signed?.userId === user;
+      if (isStill) await act();
+      return isStill;
+    });
     this.last = turn.catch(() => {});
     try {
-      await turn;
-      return true;
+      return await turn;
     } catch (error) {
       live.failed(error);
       return false;

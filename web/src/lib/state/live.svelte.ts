@@ -87,6 +87,8 @@ class Live {
   private readonly down = new Map<number, string>();
   private downNote = 0;
   private hideTimer = 0;
+  /** Whom the notes and returns are told to. */
+  private user = session.signed?.userId;
 
   start(): void {
     this.stream.subscribe('status', this.statusSink(), 1);
@@ -131,7 +133,13 @@ class Live {
     } else this.note('The service does not answer', 'bad');
   }
 
+  /** Somebody has signed in, or out: everything is asked for anew, and nothing told to another stays. */
   signedIn(): void {
+    if (session.signed?.userId !== this.user) {
+      this.user = session.signed?.userId;
+      this.returned = {};
+      this.notes = [];
+    }
     this.rights = 'unknown';
     this.signedOut = false;
     this.stream.reconnect();
