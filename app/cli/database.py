@@ -33,7 +33,7 @@ def backup(url: str, target: Path) -> copies.BackupReport:
     """Copy the database into one file, while the service goes on.
 
     Raises:
-        CommandFailed, StoreUnavailable: no such database, or the copy cannot be written.
+        CommandFailed, StoreUnavailable: no such database, or none of this program, or the copy cannot be written.
     """
     read_url(url)
     if target.is_dir():
@@ -42,7 +42,10 @@ def backup(url: str, target: Path) -> copies.BackupReport:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CommandFailed(f"{target} cannot be written: {error.strerror}") from None
-    return asyncio.run(copies.backup(url, target))
+    try:
+        return asyncio.run(copies.backup(url, target))
+    except copies.BackupRefused as error:
+        raise CommandFailed(str(error)) from None
 
 
 def restore(url_text: str, source: Path, *, overwrite: bool) -> copies.BackupReport:

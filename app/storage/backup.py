@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL
 
 from app.core.errors import StoreUnavailable
 from app.storage.engine import Engines, database_url, is_in_use, open_engines, sqlite_writer, translated
-from app.storage.migrate import HEAD, migrate, upgrade_on
+from app.storage.migrate import HEAD, migrate, revision_of, upgrade_on
 from app.storage.models import ADDED_WITH, metadata, sessions
 from app.storage.writes import last_id, set_last_id
 
@@ -30,7 +30,7 @@ FREE_WAIT_S, FREE_LOOK_S = 2.0, 0.2
 
 
 class BackupRefused(Exception):
-    """The file is damaged, is no backup of ours, or comes from a newer program."""
+    """The file is damaged, is no backup of ours, or comes from a newer program; or there is nothing to copy so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,17 @@ async def backup(url: str, out: Path) -> BackupReport:
 
     Raises:
         ValueError: not a database URL.
+        BackupRefused: the database is not of this program's schema, or ``out`` is a file of it.
         StoreUnavailable: the database cannot be read, or the copy not written.
     """
     source = database_url(url)
     with _translated():
         _require_present(source)
+        _require_elsewhere(source, out)
         with _beside(out) as partial:
             engines = open_engines(source)
             try:
+                await engines.reader.run(lambda reading: _require_known(reading, engines.dialect))
                 if engines.dialect == "sqlite":
                     await asyncio.to_thread(_copy_sqlite, str(source.database), partial)
                 else:
@@ -130,6 +133,24 @@ def _require_present(source: URL) -> None:
     # Opening the engines would make an empty one.
     if source.drivername.startswith("sqlite") and not Path(str(source.database)).exists():
         raise StoreUnavailable(f"there is no database {source.database}")
+
+
+def _require_elsewhere(source: URL, out: Path) -> None:
+    # A service that has the database open would go on writing to a file without a name.
+    if source.drivername.startswith("sqlite"):
+        database = Path(str(source.database)).resolve()
+        if out.resolve() in (database, *(database.with_name(database.name + end) for end in ("-wal", "-shm"))):
+            raise BackupRefused(f"{out} is the database itself; name another file")
+
+
+def _require_known(reading: Connection, dialect: str) -> None:
+    found = revision_of(reading)
+    if found is None:
+        raise BackupRefused("the database holds nothing of this program")
+    if found > HEAD:  # revisions are numbered
+        raise BackupRefused(f"the database has schema {found}, this program knows up to {HEAD}: use a newer one")
+    if found < HEAD and dialect != "sqlite":  # row by row only what has the tables and columns of now
+        raise BackupRefused(f"the database has schema {found}, this program has {HEAD}: run bt migrate")
 
 
 def _copy_sqlite(database: str, out: Path) -> None:

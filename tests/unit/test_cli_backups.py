@@ -99,3 +99,28 @@ def test_a_backup_that_cannot_be_written_is_one_line(tmp_path: Path, target: str
     (tmp_path / "a-folder").mkdir()
     with pytest.raises(CommandFailed, match=target):
         database.backup(f"sqlite+aiosqlite:///{tmp_path}/app.db", tmp_path / target)
+
+
+@pytest.mark.parametrize("target", ["app.db", "app.db-wal", "link.db"])
+def test_a_backup_never_takes_the_place_of_the_database(kept: Path, tmp_path: Path, target: str) -> None:
+    (tmp_path / "link.db").symlink_to(kept)
+    before = kept.stat().st_ino
+    with pytest.raises(CommandFailed, match="is the database itself"):
+        database.backup(sqlite_url(kept), tmp_path / target)
+    assert kept.stat().st_ino == before
+    assert not (tmp_path / "app.db-wal").exists()
+
+
+@pytest.mark.parametrize(("revision", "told"), [(None, "nothing of this program"), ("9999", "use a newer one")])
+def test_a_database_that_cannot_be_backed_up_is_one_line(
+    kept: Path, tmp_path: Path, revision: str | None, told: str
+) -> None:
+    opened = sqlite3.connect(kept)
+    opened.execute(
+        "DROP TABLE alembic_version" if revision is None else f"UPDATE alembic_version SET version_num = {revision}"
+    )
+    opened.commit()
+    opened.close()
+    with pytest.raises(CommandFailed, match=told):
+        database.backup(sqlite_url(kept), tmp_path / "copy.db")
+    assert not (tmp_path / "copy.db").exists()
