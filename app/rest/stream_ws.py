@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from app.core.errors import FeedAway, RateLimited, StoreUnavailable, TerminalError, Unauthenticated
+from app.core.errors import RateLimited, TerminalError, Unauthenticated
 from app.ports.clock import Clock
 from app.rest import limits
 from app.rest.auth import Principal
@@ -111,10 +111,8 @@ class StreamEndpoint:
         """End the connections whose sign-in was revoked since, until cancelled."""
         while True:
             await asyncio.sleep(self._settings.session_look_s)
-            try:
+            with contextlib.suppress(TerminalError):  # the store is locked, or the feed's process away or too busy
                 await self.end_revoked()
-            except (StoreUnavailable, FeedAway):
-                continue  # nobody can revoke now either
 
     async def end_revoked(self) -> None:
         """One look: whose session is gone is cut off."""
