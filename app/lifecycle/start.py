@@ -310,8 +310,11 @@ class Starter:
 
     async def _prune_audit(self) -> None:
         before = self._runtime.clock.now() - timedelta(days=self._settings.bt_audit_days)
-        await self._runtime.store.prune_audit(before)
-        await self._runtime.store.prune_access(before, self._runtime.clock.now())
+        try:
+            await self._runtime.store.prune_audit(before)
+            await self._runtime.store.prune_access(before, self._runtime.clock.now())
+        except StoreUnavailable as error:  # what is too old now is so tomorrow
+            self._log.warning("the audit was not pruned", reason=error.detail)
 
     async def _watch_sessions(self) -> None:
         while True:

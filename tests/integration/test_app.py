@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED
 from fastapi import FastAPI
 
 from app.core import current
@@ -138,6 +140,23 @@ async def test_a_morning_without_a_new_master_still_begins_a_new_day(tmp_path: P
         reasons = await _refreshed(client)
         assert "instrument master not refreshed" in str(reasons)
         assert await _waiting(client) == ["NIFTY 24FEB2026", "NIFTY 30JUN2026"], "what is over has left"
+
+
+async def test_a_night_with_a_locked_database_leaves_the_audit_and_the_service_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crashes: list[BaseException] = []
+    monkeypatch.setattr("app.lifecycle.start.end_process", crashes.append)
+    monkeypatch.setattr("app.storage.engine.LOCK_WAIT_S", 0.1)
+    async with started(create_app(settings_in(tmp_path))) as client:
+        ended = asyncio.Event()
+        hooks.scheduler.add_listener(lambda event: ended.set(), EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)  # type: ignore[attr-defined]
+        with closing(sqlite3.connect(tmp_path / "app.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            hooks.scheduler.get_job("prune_audit").modify(next_run_time=datetime.now(UTC))  # type: ignore[attr-defined]
+            await asyncio.wait_for(ended.wait(), 30)
+        assert crashes == []
+        assert (await client.get("/ready")).status_code == 200
 
 
 async def _refreshed(client: httpx.AsyncClient) -> list[str]:
