@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -70,12 +71,23 @@ def secret_key_of(settings: Settings) -> str:
         return settings.bt_secret_key.get_secret_value()
     path = settings.bt_data_dir / KEY_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(path, "x", encoding="ascii", opener=_private) as file:
-            file.write(secrets.token_urlsafe(48))
-    except FileExistsError:
-        pass
+    if path.exists() and not path.stat().st_size:  # a disk that was full; an empty key would be anybody's
+        path.unlink()
+    if not path.exists():
+        _make_key(path)
     return path.read_text("ascii").strip()
+
+
+def _make_key(path: Path) -> None:
+    """The file has its name once it is whole; of two processes that start together one makes it."""
+    part = path.with_name(f"{path.name}-{secrets.token_hex(4)}.part")
+    try:
+        with open(part, "x", encoding="ascii", opener=_private) as file:
+            file.write(secrets.token_urlsafe(48))
+        with suppress(FileExistsError):
+            os.link(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _private(path: str, flags: int) -> int:
