@@ -22,7 +22,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.failure import CommandFailed
-from app.cli.remote import Remote
+from app.cli.remote import Remote, refusal
 from app.core.ids import Exchange
 from app.core.sessions import Calendar
 from app.settings import Settings
@@ -129,12 +129,16 @@ class Doctor:
         for reason in health.get("reasons", ()):
             yield Finding("service", Level.WARN, reason)
         yield from self._master()
-        yield from self._coverage(health)
+        if health.get("subscriptions") is not None:  # a gateway knows none while the feed's process is away
+            yield from self._coverage(health["subscriptions"])
 
     def _master(self) -> Iterator[Finding]:
         status, report = self.remote.ask("/api/v2/admin/registry")
-        if status != 200:
+        if status in (401, 403):
             yield Finding("master", Level.NOTE, "needs an admin's token to look at: --token")
+            return
+        if status != 200:
+            yield Finding("master", Level.WARN, f"not looked at: {refusal(report)}")
             return
         refused = report.get("last_refused")
         rows = sum(report.get("rows_by_segment", {}).values())
@@ -142,8 +146,8 @@ class Doctor:
         if refused:
             yield Finding("master", Level.WARN, f"a newer file was refused: {refused}")
 
-    def _coverage(self, health: dict[str, Any]) -> Iterator[Finding]:
-        states = health.get("subscriptions", {}).get("states", {})
+    def _coverage(self, subscriptions: dict[str, Any]) -> Iterator[Finding]:
+        states = subscriptions.get("states", {})
         sent = sum(count for state, count in states.items() if state not in ("WANTED", "NOT_SUBSCRIBED"))
         fresh = states.get("LIVE", 0) + states.get("QUIET", 0)
         told = ", ".join(f"{state} {count:,}" for state, count in states.items() if count) or "nothing subscribed"
