@@ -15,13 +15,21 @@ TIMEOUT_S = 15.0
 
 
 class Remote:
-    """The service at ``url``; answers are decoded JSON, problems become one-line failures."""
+    """The service at ``url``; answers are decoded JSON, problems become one-line failures.
+
+    Raises ``CommandFailed`` for a URL or a token that cannot be one.
+    """
 
     def __init__(self, url: str, token: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
         self.token = token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S, transport=transport)
+        if token and not (token.isascii() and token.isprintable()):
+            raise CommandFailed("the access token (--token, BT_TOKEN) holds characters that no token has")
+        try:
+            self._client = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S, transport=transport)
+        except httpx.InvalidURL as error:
+            raise CommandFailed(f"--url was {url!r}: {error}") from None
 
     def __enter__(self) -> Remote:
         return self

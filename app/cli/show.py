@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from app.cli.failure import CommandFailed, Exit
 from app.cli.remote import Remote, in_path
 
 DASH = "–"
@@ -55,15 +56,18 @@ def viewers(remote: Remote, console: Console, since: str | None) -> None:
 def chain(remote: Remote, console: Console, symbol: str, expiry: str | None, exchange: str | None) -> None:
     """One option chain with live rows; without an expiry the nearest."""
     name = in_path(symbol)
-    chosen = expiry or first_expiry(remote, symbol)
+    chosen = expiry or first_expiry(remote, symbol, exchange)
     answer = remote.get(f"/api/v2/option-chain/{name}", expiry=chosen, quotes="true", exchange=exchange)
     print_whole(console, chain_table(answer))
     console.print(summary_line(answer))
 
 
-def first_expiry(remote: Remote, symbol: str) -> str:
-    expiries = remote.get(f"/api/v2/instruments/{in_path(symbol)}/expiries")["expiries"]
-    return str(expiries[0]) if expiries else ""
+def first_expiry(remote: Remote, symbol: str, exchange: str | None = None) -> str:
+    """The nearest one. Raises ``CommandFailed`` for a symbol without options."""
+    expiries = remote.get(f"/api/v2/instruments/{in_path(symbol)}/expiries", exchange=exchange)["expiries"]
+    if not expiries:
+        raise CommandFailed(f"{symbol} has no option chain" + (f" on {exchange}" if exchange else ""), Exit.REFUSED)
+    return str(expiries[0])
 
 
 def chain_table(answer: Mapping[str, Any]) -> Table:

@@ -194,6 +194,25 @@ def test_the_token_goes_into_the_header_and_nowhere_else() -> None:
     assert str(seen[0].url) == "http://127.0.0.1:8000/x?q=y"
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (("--url", "http://127.0.0.1:port"), "--url was 'http://127.0.0.1:port'"),
+        (("--url", "http://[::1"), "--url was 'http://[::1'"),
+        (("--token", "é"), "characters that no token has"),
+        (("--token", "a.b.c\n"), "characters that no token has"),
+    ],
+)
+def test_what_cannot_be_an_address_or_a_token_is_one_line(
+    place: Path, capsys: pytest.CaptureFixture[str], asked: tuple[str, str], told: str
+) -> None:
+    code, _, said = bt(capsys, "status", *asked)
+    assert code == Exit.FAILED
+    assert told in said
+    assert len(said.splitlines()) == 1
+    assert "a.b.c" not in said
+
+
 def test_symbols_are_quoted_in_paths() -> None:
     assert in_path("M&M") == "M%26M"
     assert in_path("NIFTY 50") == "NIFTY%2050"
@@ -305,6 +324,18 @@ def test_a_long_chain_is_shown_around_the_money() -> None:
 def test_a_refused_topic_ends_the_watch() -> None:
     with pytest.raises(CommandFailed, match="TOPIC_UNKNOWN"):
         View("x").take({"type": "error", "code": "TOPIC_UNKNOWN", "detail": "no"})
+
+
+def test_the_nearest_expiry_is_that_of_the_exchange_asked_for() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        days = {"BSE": ["05FEB2026"], "MCX": []}.get(request.url.params.get("exchange", ""), ["03FEB2026"])
+        return httpx.Response(200, json={"symbol": "SENSEX", "expiries": days})
+
+    with remote_of(answer) as remote:
+        assert show.first_expiry(remote, "SENSEX") == "03FEB2026"
+        assert show.first_expiry(remote, "SENSEX", "BSE") == "05FEB2026"
+        with pytest.raises(CommandFailed, match="SENSEX has no option chain on MCX"):
+            show.first_expiry(remote, "SENSEX", "MCX")
 
 
 @pytest.mark.parametrize(
