@@ -18,7 +18,7 @@ from app.stream.demand import EVENT_SUBJECT, TICKS_SUBJECT, WANT_SUBJECT, Op, Wa
 from app.stream.frames import problem, text
 from app.stream.outbox import Outbox
 from app.stream.stream_log import Cursor, Step, StreamLog, unpack_step
-from app.stream.topics import Format, Kind, StreamKey, Topic, parse_topic, rate_class
+from app.stream.topics import TOPIC_LENGTH_MAX, Format, Kind, StreamKey, Topic, parse_topic, rate_class
 
 SHOWING = (f"{Kind.CHAIN}:", f"{Kind.WATCHLIST}:")
 
@@ -418,7 +418,7 @@ class Hub:
         return client.wants_events or any(name == own or name.startswith(f"{own}:") for name in client.topics)
 
     def _refuse(self, client: Client, refused: TerminalError, asked: object) -> None:
-        shown = asked[:200] if isinstance(asked, str) else None
+        shown = asked[:TOPIC_LENGTH_MAX] if isinstance(asked, str) else None  # in full: it tells which one is meant
         self._post(client, problem(refused.code, refused.detail, topic=shown, **refused.extra))
 
     def _post(self, client: Client, message: bytes) -> None:

@@ -122,3 +122,18 @@ async def test_entries_move_by_keyboard_and_stay_where_they_were_put(desk: Desk,
 async def test_an_unknown_symbol_in_the_address_is_told_in_words(desk: Desk) -> None:
     await desk.go("#/chain/NOSUCHNAME")
     await expect(desk.at_test_id("chain-problem")).to_be_visible()
+
+
+async def test_a_line_that_is_listed_no_more_takes_no_other_price_with_it(desk: Desk) -> None:
+    well_known = ("TCS", "INFY", "HDFCBANK", "ICICIBANK", "SBIN", "ITC", "AXISBANK", "LT", "MARUTI", "WIPRO", "TITAN")
+    entries = [
+        {"id": 900 + place, "list": "default", "symbol": symbol, "expiry_date": None, "instrument_type": "EQUITY",
+         "added_at": "", "added_order": place, "state": "ACTIVE"}
+        for place, symbol in enumerate((*well_known, "ONGC", "GONE", "RELIANCE"))
+    ]  # fmt: skip
+    await desk.page.route("**/api/v2/watchlist/1", lambda route: route.fulfill(json={"watchlist": entries}))
+    await desk.page.reload()
+    await desk.live()
+    await expect(desk.entry("RELIANCE").locator(".num").first).not_to_have_text("–")
+    await expect(desk.at_test_id("index-NIFTY").locator(".num").first).not_to_have_text("–")
+    await expect(desk.entry("GONE").locator(".num").first).to_have_text("–")

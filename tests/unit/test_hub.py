@@ -8,7 +8,7 @@ import pytest
 
 from app.market.events import Event
 from app.stream.hub import HubSettings, TooManyClients
-from app.stream.topics import Format, RateInvalid
+from app.stream.topics import TOPIC_LENGTH_MAX, Format, RateInvalid
 from tests.binary_frames import read_frame
 from tests.stream_world import RELIANCE, Mirror, World
 
@@ -300,3 +300,13 @@ async def test_bytes_from_the_bus_that_are_no_step_are_counted(world: World) -> 
     world.bus.publish("events", b"{")
     assert world.hub.malformed == 3
     assert reader.read() == []
+
+
+async def test_a_refusal_names_the_topic_as_it_was_asked_for(world: World) -> None:
+    reader = world.join()
+    asked = "quotes:" + ",".join(["NIFTY_IDX", *(f"UNLISTED{number}_EQ" for number in range(30))])
+    reader.watch(asked)
+    (error,) = reader.read()
+    assert (error["code"], error["topic"]) == ("INSTRUMENT_UNKNOWN", asked)
+    reader.watch("quotes:" + "X" * TOPIC_LENGTH_MAX)
+    assert len(reader.read()[0]["topic"]) == TOPIC_LENGTH_MAX, "what is too long for a topic is cut"

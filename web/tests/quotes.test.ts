@@ -1,4 +1,4 @@
-import { beforeEach, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import type { TopicSink } from '../src/lib/wire/stream';
 
 /** Who reads which topic. */
@@ -6,8 +6,10 @@ let topics: Map<string, TopicSink>;
 
 beforeEach(() => {
   vi.resetModules();
+  vi.useFakeTimers();
   topics = new Map();
 });
+afterEach(() => vi.useRealTimers());
 
 async function board() {
   const { live } = await import('../src/lib/state/live.svelte');
@@ -19,30 +21,33 @@ async function board() {
   return new QuoteBoard();
 }
 
-const UNKNOWN = { type: 'error', code: 'INSTRUMENT_UNKNOWN' } as const;
+const unknown = (token: string) => ({ type: 'error', code: 'INSTRUMENT_UNKNOWN', token }) as const;
 const rows = (prices: Record<string, number>) => ({
   rows: Object.fromEntries(Object.entries(prices).map(([token, ltp]) => [token, { ltp, state: 'LIVE' }])),
 });
 
-it('a line that is listed no more loses its price, and the others keep theirs', async () => {
+it('a line that is listed no more loses its price, and the others go on without it', async () => {
   const quotes = await board();
-  const leave = quotes.watch(['A_EQ', 'B_EQ']);
-  topics.get('quotes:A_EQ,B_EQ')!.snapshot(rows({ A_EQ: 10, B_EQ: 20 }), 0);
-  leave();
+  quotes.watch(['A_EQ', 'B_EQ'])();
   quotes.watch(['A_EQ', 'B_EQ', 'C_EQ']);
-  topics.get('quotes:A_EQ,B_EQ,C_EQ')!.refused!(UNKNOWN);
-  topics.get('quotes:A_EQ')!.snapshot(rows({ A_EQ: 11 }), 1);
-  topics.get('quotes:B_EQ')!.refused!(UNKNOWN);
-  expect(quotes.quotes).toMatchObject({ A_EQ: { ltp: 11 } });
+  topics.get('quotes:A_EQ,B_EQ,C_EQ')!.snapshot(rows({ A_EQ: 10, B_EQ: 20, C_EQ: 30 }), 0);
+  topics.get('quotes:A_EQ,B_EQ,C_EQ')!.refused!(unknown('B_EQ')); // as after a new connection
+  expect([...topics.keys()]).toEqual(['quotes:A_EQ,C_EQ']);
+  topics.get('quotes:A_EQ,C_EQ')!.snapshot(rows({ A_EQ: 11, C_EQ: 30 }), 1);
+  expect(quotes.quotes).toMatchObject({ A_EQ: { ltp: 11 }, C_EQ: { ltp: 30 } });
   expect(quotes.quotes).not.toHaveProperty('B_EQ');
 });
 
-it('a line for which there is no topic left shows no price of before', async () => {
+it('asks for all again after a while, and of a topic that is refused for itself shows nothing', async () => {
   const quotes = await board();
-  const many = Array.from({ length: 61 }, (_, i) => `S${i}_EQ`);
-  quotes.watch(many);
-  const [whole] = topics.values();
-  whole!.snapshot(rows(Object.fromEntries(many.map((token) => [token, 10]))), 0);
-  whole!.refused!(UNKNOWN); // as after a new connection
-  expect(quotes.quotes).not.toHaveProperty('S60_EQ');
+  const leave = quotes.watch(['A_EQ', 'B_EQ']);
+  topics.get('quotes:A_EQ,B_EQ')!.snapshot(rows({ A_EQ: 10, B_EQ: 20 }), 0);
+  topics.get('quotes:A_EQ,B_EQ')!.refused!(unknown('B_EQ'));
+  topics.get('quotes:A_EQ')!.refused!({ type: 'error', code: 'TOO_MANY_TOPICS' });
+  expect(quotes.quotes).toEqual({});
+  vi.advanceTimersByTime(60_000);
+  expect([...topics.keys()]).toEqual(['quotes:A_EQ,B_EQ']);
+  leave();
+  vi.advanceTimersByTime(60_000);
+  expect(topics.size).toBe(0);
 });

@@ -2,7 +2,7 @@ import { untrack } from 'svelte';
 import { RowStore } from '../lib/model/rowstore';
 import { isOld } from '../lib/model/states';
 import { live } from '../lib/state/live.svelte';
-import type { RowsData } from '../lib/wire/messages';
+import type { ErrorMessage, RowsData } from '../lib/wire/messages';
 
 export interface Quote {
   ltp: number;
@@ -12,29 +12,35 @@ export interface Quote {
 }
 
 const RATE_HZ = 2;
-/** The service takes a hundred topics from one client. */
-const TOPICS_MAX = 60;
+/** A later master may list again what is refused now. */
+const RETRY_MS = 60_000;
 
 /** A few dozen prices at a slow pace, as plain reactive records. */
 export class QuoteBoard {
   quotes = $state<Record<string, Quote>>({});
   fresh = $state(false);
 
-  /** One topic for all; if one token is not listed any more the topic is refused whole, so then one topic each. */
+  /** One topic for all. It is refused whole for one token that is listed no more: the others do without that one. */
   watch(tokens: string[]): () => void {
     untrack(() => this.forget(tokens));
-    let leaves: (() => void)[] = [];
-    const apart = () => {
+    let leave = () => {};
+    let retry: ReturnType<typeof setTimeout> | undefined;
+    const follow = (asked: string[]) => {
       leave();
-      const followed = tokens.slice(0, TOPICS_MAX);
-      this.forget(followed);
-      leaves = followed.map((token) => this.follow([token], () => delete this.quotes[token]));
+      leave = this.follow(asked, (error) => {
+        const rest = asked.filter((token) => token !== error.token);
+        const isWithout = rest.length > 0 && rest.length < asked.length;
+        this.forget(isWithout ? rest : []);
+        clearTimeout(retry);
+        retry = setTimeout(() => follow(tokens), RETRY_MS);
+        if (isWithout) follow(rest);
+      });
     };
-    const leave = () => {
-      for (const one of leaves) one();
+    follow(tokens);
+    return () => {
+      clearTimeout(retry);
+      leave();
     };
-    leaves = [this.follow(tokens, apart)];
-    return () => leave();
   }
 
   /** What was not watched meanwhile is old: unknown until it is told anew. */
@@ -42,7 +48,7 @@ export class QuoteBoard {
     for (const token of Object.keys(this.quotes)) if (!kept.includes(token)) delete this.quotes[token];
   }
 
-  private follow(tokens: string[], onrefused?: () => void): () => void {
+  private follow(tokens: string[], onrefused: (error: ErrorMessage) => void): () => void {
     const store = new RowStore(64);
     const seen: number[] = [];
     const take = (data: unknown, atMs: number, whole: boolean) => {

@@ -119,6 +119,8 @@ export interface ErrorMessage {
   detail?: string;
   message?: string;
   topic?: string;
+  /** The one that is not listed. */
+  token?: string;
 }
 
 export type ServerMessage = Dictionary | DataMessage | StreamEvent | ErrorMessage | { type: string; at_ms?: number };
