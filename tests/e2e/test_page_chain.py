@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 
-from playwright.async_api import expect
+from playwright.async_api import WebSocketRoute, expect
 
 from tests.e2e.desk import Desk
 from tests.service import Service
@@ -211,3 +212,30 @@ async def test_an_address_with_another_name_of_the_symbol_opens_its_chain(desk: 
     await desk.go("#/chain/Nifty50")
     await desk.live()
     await expect(desk.chain).to_have_attribute("data-symbol", "NIFTY")
+
+
+async def test_details_that_were_refused_say_so_only_until_they_come(desk: Desk) -> None:
+    lines: list[WebSocketRoute] = []
+
+    def between(line: WebSocketRoute) -> None:
+        server = line.connect_to_server()
+        lines.append(line)
+
+        def said(message: str | bytes) -> None:
+            asked = json.loads(message)
+            topic = (asked.get("topics") or [""])[0]
+            if len(lines) == 1 and topic.startswith("quotes:") and topic.endswith("CE"):
+                line.send(json.dumps({"type": "error", "code": "TOO_MANY_TOPICS", "detail": "no room", "topic": topic}))
+            else:
+                server.send(message)
+
+        line.on_message(said)
+
+    await desk.page.route_web_socket("**/api/v2/stream", between)
+    await desk.page.reload()
+    await desk.live()
+    await desk.atm_row.locator(".c-ltp.ce").click()
+    await expect(desk.at_test_id("why")).to_have_text("no room")
+    await lines[0].close()
+    await expect(desk.at_test_id("detail")).to_have_attribute("data-state", "LIVE")
+    await expect(desk.at_test_id("why")).not_to_have_text("no room")
