@@ -7,6 +7,7 @@ import hashlib
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -16,6 +17,7 @@ from app.market.instrument_master.snapshot import VERSION
 from app.settings import without_password
 
 CHILD_TIMEOUT_S = 300.0
+UNUSED_KEPT_S = 3 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class MasterSource:
         """
         self._plan.directory.mkdir(parents=True, exist_ok=True)
         try:
-            built = await self._built(await self._source(day))
+            source = await self._source(day)
+            built = await self._built(source)
         except (MasterRefused, OSError) as error:
             self.last_refused = self._told(error)
             kept = self._newest_kept()
@@ -56,6 +59,7 @@ class MasterSource:
                 raise MasterRefused(self.last_refused) from error
             return kept
         self.last_refused = None
+        self._drop_unused(built, source)
         return built
 
     def _told(self, error: Exception) -> str:
@@ -85,6 +89,14 @@ class MasterSource:
             await _child("app.market.instrument_master.scrip_csv", str(source), str(out), *self._compared_with())
         out.touch()  # the newest good one is what a refused file falls back to
         return out
+
+    def _drop_unused(self, built: Path, source: Path) -> None:
+        """A new file of some 24 MB comes every day, and a generated master has twice that beside it."""
+        before_s = built.stat().st_mtime - UNUSED_KEPT_S
+        for each in (*self._plan.directory.glob("*.snapshot"), *self._plan.directory.glob("generated-*.csv")):
+            with suppress(OSError):  # another process was first
+                if each != source and each.stat().st_mtime < before_s:
+                    each.unlink()
 
     def _family(self) -> str:
         return "generated" if self._plan.given is None and self._plan.generated else "master"

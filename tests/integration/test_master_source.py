@@ -46,6 +46,23 @@ async def test_a_bad_file_is_refused_and_yesterdays_stays_in_use(tmp_path: Path)
     assert source.last_refused is None, "a good file takes the warning away"
 
 
+async def test_what_nobody_used_for_days_leaves_the_disk(tmp_path: Path) -> None:
+    given, folder = tmp_path / "generated-2026-02-03-1.csv", tmp_path / "master"
+    shutil.copy(SMALL, given)
+    source = source_of(tmp_path, given)
+    first = await source.snapshot(SMALL_DAY)
+    generated, other = folder / "generated-2026-02-02-1.csv", folder / "notes.csv"
+    for each in (generated, other):
+        each.write_text("")
+    given.write_bytes(SMALL.read_bytes() + b"\n")
+    second = await source.snapshot(SMALL_DAY)
+    assert {*folder.iterdir()} == {first, second, generated, other}, "yesterday's may be needed"
+    for each in (first, generated, other, given):
+        os.utime(each, (1, 1))
+    third = await source.snapshot(SMALL_DAY)
+    assert {*folder.iterdir()} == {second, third, other}
+
+
 async def test_a_bad_first_file_and_a_missing_one_are_named(tmp_path: Path) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_bytes(b"\x00\xff\xfe not a table")
