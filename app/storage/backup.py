@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -107,7 +106,7 @@ async def restore(url: str, file: Path) -> BackupReport:
     await asyncio.to_thread(verify, file)
     with _translated(), tempfile.TemporaryDirectory(prefix="bt-restore-") as scratch:
         copy = Path(scratch) / "backup.db"
-        await asyncio.to_thread(shutil.copyfile, file, copy)
+        await asyncio.to_thread(_copy_sqlite, str(file), copy)  # with what still is in a WAL beside it
         target = open_engines(database_url(url))
         try:
             await migrate(target)

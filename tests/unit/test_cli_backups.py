@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,19 @@ def test_a_restore_overwrites_only_when_told(kept: Path, tmp_path: Path) -> None
     opened.close()
     database.restore(sqlite_url(kept), copy, overwrite=True)
     assert counted(kept) == 1
+
+
+def test_a_database_copied_with_its_wal_comes_back_whole(kept: Path, tmp_path: Path) -> None:
+    held = sqlite3.connect(kept)
+    held.execute("UPDATE users SET name = 'ravi'")
+    held.commit()
+    (tmp_path / "by-hand").mkdir()
+    for each in tmp_path.glob("app.db*"):
+        shutil.copy(each, tmp_path / "by-hand")
+    held.close()
+    database.restore(sqlite_url(tmp_path / "fresh.db"), tmp_path / "by-hand" / "app.db", overwrite=False)
+    with closing(sqlite3.connect(tmp_path / "fresh.db")) as fresh:
+        assert fresh.execute("SELECT name FROM users").fetchall() == [("ravi",)]
 
 
 def test_a_restore_under_a_running_service_is_refused(kept: Path, tmp_path: Path) -> None:
