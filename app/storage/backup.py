@@ -204,8 +204,12 @@ def _leave_wal(database: Path) -> None:
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
     # In the same directory, so that the final rename is one step; a directory of its own, so that nobody else looks.
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent) as scratch:
-        yield Path(scratch) / out.name
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.absolute().parent)
+    except OSError as error:
+        raise StoreUnavailable(f"{out} cannot be written: {error.strerror}") from error
+    with scratch as name:
+        yield Path(name) / out.name
 
 
 def _publish(partial: Path, out: Path) -> None:

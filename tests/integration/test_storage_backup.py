@@ -204,7 +204,7 @@ async def test_an_older_backup_replaces_a_newer_one_only_when_whole(source: str,
 
 async def test_a_place_that_cannot_be_written_is_said(source: str, tmp_path: Path) -> None:
     await fill(source)
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable, match="place cannot be written: No such file"):
         await backup(source, tmp_path / "no" / "such" / "place")
 
 
