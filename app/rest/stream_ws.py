@@ -20,6 +20,7 @@ from app.core.errors import RateLimited, TerminalError, Unauthenticated
 from app.ports.clock import Clock
 from app.rest import limits
 from app.rest.auth import Principal
+from app.rest.origin import address_of
 from app.rest.slices import Slices
 from app.rest.stream_line import Line, Send, cap_buffers, outgoing, transport_of
 from app.rest.throttle import Allowance
@@ -38,7 +39,7 @@ class Authentication(Protocol):
     """``rest.auth.Authenticator`` is one."""
 
     async def principal_of(self, scope: Mapping[str, Any]) -> Principal: ...
-    async def authenticate(self, token: str, address: str = "") -> Principal: ...
+    async def authenticate(self, token: str, address: str) -> Principal: ...
     async def live(self, sessions: Collection[str]) -> set[str]: ...
 
 
@@ -155,13 +156,13 @@ class StreamEndpoint:
             message = _parse(event, self._settings)
             if message.get("op") != "auth":
                 raise Unauthenticated('the first message has to be {"op":"auth","token":…}')
-            return await self._authenticate(message)
+            return await self._authenticate(message, address_of(scope))
 
-    async def _authenticate(self, message: Mapping[str, Any]) -> Principal:
+    async def _authenticate(self, message: Mapping[str, Any], address: str) -> Principal:
         token = message.get("token")
         if not isinstance(token, str):
             raise BadMessage("auth takes a token")
-        return await self._authentication.authenticate(token)
+        return await self._authentication.authenticate(token, address)
 
     async def _refuse(self, send: Send, refused: Exception) -> None:
         if isinstance(refused, _Gone):
@@ -274,7 +275,7 @@ class StreamEndpoint:
             case "ping":
                 self._hub.post(client, text(type="pong", at_ms=self._clock.now_ms()))
             case "auth":
-                principal = await self._authenticate(message)
+                principal = await self._authenticate(message, client.address)
                 self._admit(visit, principal)
                 self._hub.post(client, text(type="authenticated", user_id=principal.user_id))
             case other:

@@ -96,6 +96,19 @@ async def test_viewers_are_counted_by_segment_once_a_day(world: World) -> None:
     assert [(line["segment"], line["users"]) for line in told["viewers"]] == expected
 
 
+async def test_a_browsers_stream_counts_at_the_address_of_its_socket(licensed: World) -> None:
+    """It can show its token in a message only, and is the viewer at the same address that its requests come from."""
+    _, headers = await licensed.user("asha")
+    async with licensed.client(headers=headers) as client:
+        assert (await client.get(f"{API}/subscriptions/RELIANCE_EQ")).status_code == 200
+    token = headers["Authorization"].removeprefix("Bearer ")
+    said = [{"op": "auth", "token": token}, {"op": "subscribe", "topics": ["quotes:RELIANCE_EQ"]}]
+    wire = Wire()
+    await wire.talk(licensed, {}, said)
+    assert wire.codes == []
+    assert await counts(licensed) == [ViewerCount(START.date(), "NSE_EQ", 1, 1)]
+
+
 async def test_what_shows_no_price_counts_nobody(world: World) -> None:
     _, headers = await world.user("asha")
     async with world.client(headers=headers) as client:
