@@ -121,3 +121,15 @@ async def test_lists_leave_the_screen_with_their_user(browser: Browser, guarded:
         await desk.sign_in("asha", PASSWORD)
         await desk.entry("RELIANCE").get_by_test_id("watch-remove").click()
         await expect(desk.entry("RELIANCE")).to_have_count(0)
+
+
+async def test_a_sign_out_that_the_service_did_not_hear_says_so(browser: Browser, guarded: Service) -> None:
+    async with Desk.at(browser, guarded.url) as desk:
+        await expect(desk.at_test_id("sign-in")).to_be_visible()
+        await desk.sign_in("asha", PASSWORD)
+        await desk.live()
+        desk.tolerates_outage = True
+        await desk.page.route("**/api/v2/auth/sign-out", lambda route: route.abort())
+        await desk.at_test_id("sign-out").click()
+        await desk.note("Signed out on this page only")
+        await expect(desk.at_test_id("sign-in")).to_be_visible()
