@@ -14,6 +14,7 @@ from app.core.errors import RateLimited, TerminalError
 from app.ports.bus import Bus, BusSubscription
 from app.rest.answers import problem, problem_of
 from app.rest.calls import ANSWER_SUBJECT, CALL_SUBJECT, LIVE_SESSIONS, Answer, Call, Seal, unpack_call
+from app.rest.load import PROBES
 from app.rest.middleware import replay_body
 
 AT_ONCE = 32
@@ -36,6 +37,7 @@ class CallDesk:
         self._seal = seal
         self._now_ms = now_ms
         self._waiting: asyncio.Queue[Call] = asyncio.Queue(WAITING_MAX)
+        self._probing: asyncio.Queue[Call] = asyncio.Queue(WAITING_MAX)  # a busy desk must not be taken for a dead one
         self._seen: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._reader: BusSubscription | None = None
         self.refused = 0  # forged, stale, repeated or unreadable
@@ -51,7 +53,8 @@ class CallDesk:
         """Answer until cancelled."""
         async with asyncio.TaskGroup() as group:
             for _ in range(AT_ONCE):
-                group.create_task(self._work())
+                group.create_task(self._work(self._waiting))
+            group.create_task(self._work(self._probing))
 
     def _hear(self, subject: str, payload: bytes) -> None:
         try:
@@ -63,7 +66,7 @@ class CallDesk:
                 structlog.get_logger().warning("a gateway's call was refused", reason=str(bad))
             return
         try:
-            self._waiting.put_nowait(call)
+            (self._probing if call.scope["path"] in PROBES else self._waiting).put_nowait(call)
         except asyncio.QueueFull:
             busy = RateLimited("too many requests wait for the process that owns the feed", retry_after_s=1)
             self._send(call, _answer_of(problem_of(busy, call.scope["path"])))
@@ -78,9 +81,9 @@ class CallDesk:
             raise ValueError("it was made before")
         self._seen[name] = now_ms
 
-    async def _work(self) -> None:
+    async def _work(self, calls: asyncio.Queue[Call]) -> None:
         while True:
-            call = await self._waiting.get()
+            call = await calls.get()
             ask = self._ask_sessions if call.scope["path"] == LIVE_SESSIONS else self._ask
             self._send(call, await ask(call))
 

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.bus.memory import MemoryBus
 from app.core.errors import FeedAway, StoreUnavailable, TerminalError
-from app.rest.call_desk import CallDesk
+from app.rest.call_desk import AT_ONCE, WAITING_MAX, CallDesk
 from app.rest.calls import (
     CALL_SUBJECT,
     PART_BYTES_MAX,
@@ -153,6 +153,20 @@ async def test_a_request_that_breaks_is_told_and_others_go_on() -> None:
     async with Pair(api) as pair:
         answers = [(await pair.link.call(SCOPE)).status for _ in range(3)]
     assert answers == [500, 500, 500]
+
+
+async def test_a_busy_desk_still_tells_that_it_is_there() -> None:
+    async def api(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] != "/ready":
+            await asyncio.Event().wait()
+        await Response()(scope, receive, send)
+
+    async with Pair(api) as pair, asyncio.TaskGroup() as crowd:
+        calls = [crowd.create_task(pair.link.call(SCOPE)) for _ in range(AT_ONCE + WAITING_MAX)]
+        await asyncio.sleep(0)
+        assert (await pair.link.call({**SCOPE, "path": "/ready"}, timeout_s=1.0)).status == 200
+        for call in calls:
+            call.cancel()
 
 
 async def test_a_call_counts_once_and_only_while_it_is_fresh() -> None:
