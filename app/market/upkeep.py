@@ -158,10 +158,10 @@ class Upkeep(Lists):
         for number, entry in enumerate(list(self.book)):
             if number % FOLLOW_SLICE == FOLLOW_SLICE - 1:
                 await asyncio.sleep(0)
-            if entry.is_active and len(self._wishes.held_by(entry.id)) != len(entry.legs):
+            if not entry.is_active:
+                self._relist_inactive(entry)
+            elif len(self._wishes.held_by(entry.id)) != len(entry.legs):
                 self._relist_active(entry)
-            elif was_evicted(entry):  # one that sleeps is found anew when it wakes
-                self._relist_evicted(entry)
         self._journal.review()
 
     def _relist_active(self, entry: Entry) -> None:
@@ -187,11 +187,12 @@ class Upkeep(Lists):
         self._forget_window(entry.chain)
         self._tell("evicted", entry.row.user_id, entry.chain, legs=lost, reason=reason, by="other")
 
-    def _relist_evicted(self, entry: Entry) -> None:
+    def _relist_inactive(self, entry: Entry) -> None:
         wanted = self._finder.again(entry.chain, entry.row.centre)
         before, entry.legs = [each.key for each in entry.legs], () if wanted is None else wanted.legs
-        self._forget_eviction(entry.chain, before)
-        self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=True)
+        if was_evicted(entry):
+            self._forget_eviction(entry.chain, before)
+            self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=True)
 
     # -- returns ---------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from app.sim.smile import Floats
 TOO_MANY_REQUESTS = 429
 RATE_LIMIT_S = 59.0  # the service waits a minute at least
 ALSO_COUNTS_S = 1.0  # handshakes that were under way
+NOTICED_S = 0.5  # a connection that has gone is known to have gone
 TOO_MANY_ASKED = "a message that the exchange does not take"
 
 
@@ -35,7 +36,9 @@ class WatchedExchange(Exchange):
         self.asked: dict[int, set[InstrumentKey]] = {}  # by messages, whether they had an effect or not
         self.ghosts: dict[int, set[InstrumentKey]] = {}  # unsubscribed without effect
         self.most_lines = self.most_on_a_line = self.most_in_a_message = 0
-        self._told = np.zeros(0, dtype=np.dtype([("ltp", "<f4"), ("line", "<i8"), ("old", "?")]))
+        self._told = np.zeros(
+            0, dtype=np.dtype([("ltp", "<f4"), ("line", "<i8"), ("newest", "<i8"), ("deaf_s", "<f8"), ("old", "?")])
+        )
 
     @property
     def lines(self) -> dict[int, Line]:
@@ -61,10 +64,23 @@ class WatchedExchange(Exchange):
         return number
 
     def closed(self, number: int) -> None:
+        if (line := self._lines.get(number)) is not None:
+            self._forget_told(line)
         super().closed(number)
         self.asked.pop(number, None)
         self.messages += 1
         self.ghosts.pop(number, None)
+
+    def _forget_told(self, line: Line) -> None:
+        """Of what moved to the connection that has gone: until that is noticed the old one is not heard."""
+        size = self._told.size
+        is_elsewhere = np.zeros(size, dtype=np.bool_)
+        for each in self._lines.values():
+            if each is not line:
+                is_elsewhere[np.flatnonzero(each.modes[:size])] = True
+        moving = np.flatnonzero(line.modes[:size])
+        unheard = moving[is_elsewhere[moving]]
+        self._told["old"][unheard], self._told["deaf_s"][unheard] = True, self._time_s() + NOTICED_S
 
     def receive(self, number: int, text: str, now_s: float, heard_s: float = 0.0) -> None:
         line = self._lines.get(number)
@@ -98,10 +114,13 @@ class WatchedExchange(Exchange):
                 self._told = np.concatenate(
                     [self._told, np.zeros(self.market.capacity - self._told.size, self._told.dtype)]
                 )
-            shift = self._in_force(FaultKind.TIME_SHIFT, line.number)
-            self._told["ltp"][slots] = image["ltp"][:: image.size // slots.size]
+            ltp, ltt = (image[name][:: image.size // slots.size] for name in ("ltp", "ltt"))
+            self._told["ltp"][slots] = ltp
             self._told["line"][slots] = line.number
-            self._told["old"][slots] = shift is not None and shift.value < 0
+            # Also after times to come that were not too far ahead to be believed: what traded hours ago and is shifted.
+            is_older = ltt < self._told["newest"][slots]
+            self._told["old"][slots] = is_older | (self._time_s() < self._told["deaf_s"][slots])
+            self._told["newest"][slots] = np.maximum(self._told["newest"][slots], ltt)
         return super()._account(line, slots, image)
 
     def told(self) -> Floats:

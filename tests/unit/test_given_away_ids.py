@@ -148,3 +148,12 @@ async def test_a_request_that_waits_for_the_store_meanwhile_gets_what_is_listed(
     (entry,) = market.lists.entries(1)
     assert {key.security_id // 1_000 for key in entry.legs} == {945}
     assert {leg.key for leg in (await market.stored()).legs if leg.tier is Tier.A} == set(entry.legs)
+
+
+async def test_an_entry_that_holds_nothing_goes_by_the_new_ids_too(renaming: Renaming) -> None:
+    market = renaming.market
+    await market.lists.add(1, "SBIN", FEB, STOCK)
+    await market.lists.unsubscribe_all_tier_a()
+    await renaming.new_master()
+    (entry,) = market.lists.entries(1)
+    assert {key.security_id // 1_000 for key in entry.legs} == {945}
