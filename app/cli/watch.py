@@ -17,6 +17,7 @@ from websockets.exceptions import InvalidHandshake, WebSocketException
 from app.cli.failure import CommandFailed, Exit
 from app.cli.remote import Remote, in_path
 from app.cli.show import DASH, first_expiry, number, strike_key
+from app.core.errors import FeedAway, StoreUnavailable
 
 COLUMNS = ("ltp", "change_pct", "bid", "ask", "volume", "oi", "iv", "state")
 NARROW_COLUMNS = ("ltp", "change_pct", "oi", "iv", "state")
@@ -26,6 +27,7 @@ ROWS_MAX = 40
 OF_ROWS = frozenset({"rows", "instruments", "summary", "coverage"})
 RATE_HZ = 4
 RETRY_S = 2.0
+TRY_LATER = frozenset({FeedAway.code, StoreUnavailable.code})
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 
 
@@ -47,6 +49,7 @@ class View:
 
         Raises:
             CommandFailed: the server refused the topic.
+            ConnectionResetError: it cannot serve for now, as while a gateway's feed restarts.
         """
         kind = message.get("type")
         if kind == "snapshot":
@@ -58,9 +61,10 @@ class View:
         elif kind == "event":
             self.notices = [*self.notices, f"{message.get('kind')}: {describe(message)}"][-3:]
         elif kind == "error":
-            raise CommandFailed(
-                f"{message.get('code')}: {message.get('detail', message.get('message', ''))}", Exit.REFUSED
-            )
+            told = f"{message.get('code')}: {message.get('detail', message.get('message', ''))}"
+            if message.get("code") in TRY_LATER:
+                raise ConnectionResetError(told)
+            raise CommandFailed(told, Exit.REFUSED)
 
     def _merge(self, message: Mapping[str, Any]) -> None:
         self.seq = message.get("seq")
