@@ -177,6 +177,21 @@ describe('topics', () => {
     expect(reader.got).toEqual([['refused', 'INSTRUMENT_UNKNOWN']]);
   });
 
+  it('asks again for what was more than the service takes at once', () => {
+    client.subscribe('q', new Reader());
+    client.subscribe('late', new Reader());
+    const socket = opened();
+    socket.say(snapshot('q', 1));
+    socket.take();
+    socket.say({ type: 'error', code: 'RATE_LIMITED' });
+    socket.say({ type: 'error', code: 'RATE_LIMITED' });
+    timers.advance(1_100);
+    expect(socket.take()).toEqual([{ op: 'subscribe', topics: ['late'], max_rate_hz: 5 }]);
+    socket.say(snapshot('late', 1));
+    timers.advance(2_000);
+    expect(socket.take()).toEqual([]);
+  });
+
   it('gives events on', () => {
     opened().say({ type: 'event', kind: 'evicted', data: { symbol: 'X' } });
     expect(events.map((event) => event.kind)).toEqual(['evicted']);

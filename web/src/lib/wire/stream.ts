@@ -45,6 +45,8 @@ const BACKOFF_MAX_MS = 10_000;
 const SILENCE_PING_MS = 4_000;
 const SILENCE_DEAD_MS = 9_000;
 const WATCH_EVERY_MS = 1_000;
+/** The service takes so many messages a second from one client, and says only that it was one too many. */
+const ASK_AGAIN_MS = 1_000;
 
 interface Topic {
   sinks: Set<TopicSink>;
@@ -68,6 +70,7 @@ export class StreamClient {
   private attempts = 0;
   private retryTimer = 0;
   private watchTimer = 0;
+  private againTimer = 0;
   private heardAt = 0;
   private pinged = false;
   private paused = false;
@@ -232,6 +235,7 @@ export class StreamClient {
       this.hooks.unauthenticated();
       return;
     }
+    if (error.code === 'RATE_LIMITED' && !error.topic) return this.askAgain();
     const topic = error.topic ? this.topics.get(error.topic) : undefined;
     if (!topic) return;
     if (topic.resuming) {
@@ -240,6 +244,14 @@ export class StreamClient {
     } else {
       for (const sink of topic.sinks) sink.refused?.(error);
     }
+  }
+
+  /** The refusal does not tell of which topic: a moment later all are asked for that have no answer by then. */
+  private askAgain(): void {
+    this.timers.clear(this.againTimer);
+    this.againTimer = this.timers.set(() => {
+      for (const [name, topic] of this.topics) if (topic.seq < 0 || topic.resuming) this.ask(name, topic);
+    }, ASK_AGAIN_MS);
   }
 
   private closed(socket: Socket, code: number): void {
@@ -259,6 +271,7 @@ export class StreamClient {
     const socket = this.socket;
     this.socket = null;
     this.timers.clear(this.watchTimer);
+    this.timers.clear(this.againTimer);
     if (socket) {
       socket.onopen = socket.onmessage = socket.onclose = null;
       socket.close();
