@@ -244,6 +244,13 @@ class World:
     def touch_entries(self, user_id: int, list_name: str | None = None) -> None:
         self.lists_shown.append(user_id)
 
+    @classmethod
+    async def opened(cls) -> World:
+        """A world whose bus carries, started."""
+        made = cls()
+        await made.bus.start()
+        return made.start()
+
     def start(self) -> World:
         asyncio.run(self.bus.start()) if not _in_loop() else None
         self.publisher.start()

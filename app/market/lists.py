@@ -142,9 +142,7 @@ class Lists:
         entry.moved_ms = self._clock.now_ms()
         shown = self._engine.window(wanted.window.chain)
         if shown is None or live is not None:
-            with suppress(
-                InstrumentUnknown, ExpiryUnknown
-            ):  # a new master came while it was stored: it is looked at next
+            with suppress(InstrumentUnknown, ExpiryUnknown):  # by a master that came while it was stored
                 self._engine.centre(wanted.window.chain, entry.reference, wanted.window.count)
 
     def _drop_entries(self, entries: Collection[Entry]) -> None:

@@ -64,11 +64,15 @@ class Upkeep(Lists):
         elif wanted is None:
             self._suspend(entry, NO_LONGER_LISTED)
         elif not self._wishes.restore(entry.id, chain, wanted.legs, epoch_ms(row.last_used_at)):
-            self._suspend(entry, NO_ROOM)
-            self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=True)
+            self._suspend_evicted(entry, NO_ROOM)
         for each in entry.legs:
             if each.key in since:
                 self._wishes.subscribed_since(each.key, since[each.key])
+
+    def _suspend_evicted(self, entry: Entry, reason: str) -> None:
+        """Mark an entry whose claim is gone, and its legs as evicted."""
+        self._suspend(entry, reason)
+        self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=True)
 
     async def write_behind(self) -> bool:
         """Store one batch of rows that changed without a use case; False when nothing is due.
@@ -182,8 +186,7 @@ class Upkeep(Lists):
         lost = len(entry.legs)
         self._wishes.release(entry.id)
         self._centre(entry, wanted)
-        self._suspend(entry, reason)
-        self._wishes.set_evicted((each.key for each in wanted.legs), is_evicted=True)
+        self._suspend_evicted(entry, reason)
         self._forget_window(entry.chain)
         self._tell("evicted", entry.row.user_id, entry.chain, legs=lost, reason=reason, by="other")
 
@@ -242,8 +245,7 @@ class Upkeep(Lists):
         if not self._wishes.restore(entry.id, entry.chain, wanted.legs, entry.used_ms):
             if entry.sleeps:  # its session is there: from now on it waits for room, and holds up no other
                 entry.sleeps = False
-                self._suspend(entry, NO_ROOM_AGAIN)
-                self._wishes.set_evicted((each.key for each in entry.legs), is_evicted=True)
+                self._suspend_evicted(entry, NO_ROOM_AGAIN)
             return False
         row = self._active_row(entry.row, wanted, used=False)
         legs, audit = self._journal.arriving(wanted.legs, AuditAction.RESTORE, f"{name_of(entry.chain)} is back")

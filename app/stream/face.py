@@ -56,19 +56,20 @@ class Face:
 
     def acquire(self, instruments: Sequence[Instrument]) -> Rows:
         """Rows of those instruments, filled in at once; each call is matched by one of :meth:`release`."""
-        fresh: list[Instrument] = []
-        for instrument in instruments:
-            if _identity(instrument) not in self._row_of:
+        fresh: list[int] = []
+        names = [_identity(instrument) for instrument in instruments]
+        for name, instrument in zip(names, instruments, strict=True):
+            if name not in self._row_of:
                 if not self._free:
                     self._grow()
-                row = self._row_of[_identity(instrument)] = self._free.pop()
+                row = self._row_of[name] = self._free.pop()
                 self._instruments[row] = instrument
                 self.values[row] = np.nan
-                fresh.append(instrument)
-        rows = np.array([self._row_of[_identity(instrument)] for instrument in instruments], dtype=np.intp)
+                fresh.append(row)
+        rows = np.array([self._row_of[name] for name in names], dtype=np.intp)
         np.add.at(self._uses, rows, 1)
         if fresh:
-            new = np.array([self._row_of[_identity(instrument)] for instrument in fresh], dtype=np.intp)
+            new = np.array(fresh, dtype=np.intp)
             self._place(new)
             self._judge(new)
             self._fill(new)

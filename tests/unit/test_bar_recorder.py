@@ -35,9 +35,7 @@ class RungCalendar(Calendar):
 
 @pytest.fixture
 async def world() -> World:
-    made = World()
-    await made.bus.start()
-    return made.start()
+    return await World.opened()
 
 
 def recorder_of(world: World, book: BarBook, calendar: Calendar | None = None) -> BarRecorder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -21,15 +20,6 @@ from app.runtime.places import calendar_of, clock_of
 from app.settings import Settings
 from tests.api.support import IST
 from tests.unit.test_cli import Handler, remote_of
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty directory with settings of its own."""
-    for name in [name for name in os.environ if name.startswith(("BT_", "DHAN_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def doctor(settings: Settings, handler: Handler | None = None) -> Doctor:

@@ -21,9 +21,7 @@ CHAIN = "chain:NIFTY:26FEB2026"
 
 @pytest.fixture
 async def world() -> World:
-    made = World()
-    await made.bus.start()
-    return made.start()
+    return await World.opened()
 
 
 def quoted(world: World) -> World:

@@ -11,14 +11,10 @@ from app.core.ids import InstrumentKey, Segment
 from app.core.instruments import Instrument
 from tests.stream_world import NIFTY, RELIANCE, Mirror, Reader, World
 
-WEEKLY = "NIFTY_26FEB2026_25000CE"
-
 
 @pytest.fixture
 async def world() -> World:
-    made = World()
-    await made.bus.start()
-    return made.start()
+    return await World.opened()
 
 
 class Screen:
