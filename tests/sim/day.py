@@ -56,6 +56,7 @@ EDGES = (
     (23, 52),
 )  # a few minutes before a change
 NIGHT_OF_EIGHT = 4  # seeds: one of eight is over midnight, which goes with lists that are kept
+NIGHT_MINUTES = 4.0  # midnight comes after two, the morning's master up to 80 s later
 WIDE_EVERY = 50  # seeds: one of so many has the wider world, at the service's own pace
 HARD_FAULTS = (
     make_fault(FaultKind.CUT),
@@ -112,7 +113,8 @@ def shape_of(seed: int, minutes: float, universe: Universe = Universe.SMALL) -> 
     spells = _spells(seed, minutes) if is_day and seed % EVEN_EVERY else ()
     is_full = universe is Universe.FULL
     is_wide = not is_day and not seed % WIDE_EVERY and not is_full
-    has_night = not (is_day or is_wide or is_full) and seed % 8 == NIGHT_OF_EIGHT
+    is_night = not (is_day or is_wide or is_full) and seed % 8 == NIGHT_OF_EIGHT
+    has_night = is_night and minutes >= NIGHT_MINUTES
     world = FULL if is_full else WIDE if is_wide else NIGHT if has_night else SMALL
     limits = rng.choice(world.limits)
     is_roomy = limits.capacity > 5_000
