@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -30,6 +31,7 @@ ASLEEP = "; returns with the next session"  # how the reason of a kept entry end
 NO_LONGER_LISTED = "no longer listed"
 SLICE = 1_000  # instruments released before others get a turn
 FOLLOW_SLICE = 100  # windows looked at before others get a turn
+RETURN_SLICE = 100  # entries that return in one commit
 
 
 class Upkeep(Lists):
@@ -230,37 +232,51 @@ class Upkeep(Lists):
         return await self._in_turn(self._bring_back(chain))
 
     async def _bring_back(self, chain: ChainKey) -> bool:
-        entries = [each for each in self.book.of_chain(chain) if each.sleeps or self._may_return(each)]
+        due = deque(each for each in self.book.of_chain(chain) if each.sleeps or self._may_return(each))
         returned = False
-        for entry in entries:
+        while due:
+            returned |= await self._store_returned(chain, self._wish_anew(chain, due))
+        return returned
+
+    def _wish_anew(self, chain: ChainKey, due: deque[Entry]) -> list[tuple[Entry, Wanted]]:
+        """Wish for the first of the entries again, as many as one commit bears; returns those that have room."""
+        returning: list[tuple[Entry, Wanted]] = []
+        legs = 0
+        while due and legs < SLICE and len(returning) < RETURN_SLICE:
+            entry = due.popleft()
             wanted = self._finder.again(chain, entry.row.centre)
             if wanted is None:
                 entry.sleeps = False
                 self._suspend(entry, NO_LONGER_LISTED)
-                continue
-            returned |= await self._bring_back_entry(entry, wanted)
-        return returned
-
-    async def _bring_back_entry(self, entry: Entry, wanted: Wanted) -> bool:
-        if not self._wishes.restore(entry.id, entry.chain, wanted.legs, entry.used_ms):
-            if entry.sleeps:  # its session is there: from now on it waits for room, and holds up no other
+            elif self._wishes.restore(entry.id, chain, wanted.legs, entry.used_ms):
+                returning.append((entry, wanted))
+                legs += len(wanted.legs)
+            elif entry.sleeps:  # its session is there: from now on it waits for room, and holds up no other
                 entry.sleeps = False
                 self._suspend_evicted(entry, NO_ROOM_AGAIN)
+        return returning
+
+    async def _store_returned(self, chain: ChainKey, returning: Sequence[tuple[Entry, Wanted]]) -> bool:
+        """Many users may have kept the same chain: they return in one commit. False where there are none."""
+        if not returning:
             return False
-        row = self._active_row(entry.row, wanted, used=False)
-        legs, audit = self._journal.arriving(wanted.legs, AuditAction.RESTORE, f"{name_of(entry.chain)} is back")
+        rows = [self._active_row(entry.row, wanted, used=False) for entry, wanted in returning]
+        back = {leg.key: leg for _, wanted in returning for leg in wanted.legs}
+        legs, audit = self._journal.arriving(back.values(), AuditAction.RESTORE, f"{name_of(chain)} is back")
         try:
-            await self._store.commit(Changes(entries_updated=[row], legs=legs, audit=audit))
+            await self._store.commit(Changes(entries_updated=rows, legs=legs, audit=audit))
         except BaseException:
-            self._wishes.release(entry.id)
-            self._wishes.set_evicted((each.key for each in wanted.legs), is_evicted=True)
+            for entry, _ in returning:
+                self._wishes.release(entry.id)
+            self._wishes.set_evicted(back, is_evicted=True)
             raise
         self._journal.committed(legs, ())
-        lost = [each.key for each in entry.legs]
-        entry.row, entry.sleeps = row, False
-        self._centre(entry, wanted)
-        self._forget_eviction(entry.chain, lost)
-        self._tell("restored", row.user_id, entry.chain, legs=len(wanted.legs))
+        lost = {leg.key for entry, _ in returning for leg in entry.legs}
+        for (entry, wanted), row in zip(returning, rows, strict=True):
+            entry.row, entry.sleeps = row, False
+            self._centre(entry, wanted)
+            self._tell("restored", row.user_id, chain, legs=len(wanted.legs))
+        self._forget_eviction(chain, lost)
         return True
 
     # -- end of day ------------------------------------------------------------------------------------------------

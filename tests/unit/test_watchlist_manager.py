@@ -374,6 +374,24 @@ class TestEndOfDay:
         await market.lists.clear(1)
         assert market.lists.due_back(has_room=True) is not None, "it waits for room like any that was evicted"
 
+    async def test_a_chain_that_many_kept_returns_in_a_few_commits(self) -> None:
+        market = await spotted(Market(keep=True))
+        for user in range(1, 51):
+            await market.lists.add(user, "TCS", FEB, STOCK)
+        market.clock.advance(5.5 * 3600)
+        await market.lists.end_of_day(self.NIGHT, market.clock.now(), {Exchange.NSE})
+        market.clock.advance(18 * 3600)
+        market.store.is_away = True
+        with pytest.raises(StoreUnavailable):
+            await market.control.return_evicted()
+        assert market.wishes.total == 0
+        market.store.is_away, before = False, market.store.commits
+        await market.control.return_evicted()
+        assert market.store.commits - before == 3, "20 entries of 50 legs in each"
+        assert [event.user_id for event in market.events("restored")] == list(range(1, 51))
+        assert {row.state for row in (await market.stored()).entries} == {"ACTIVE"}
+        assert (market.wishes.total, len((await market.stored()).legs)) == (50, 50)
+
     async def test_what_rolls_onto_an_entry_added_since_gives_way_to_it(self) -> None:
         market = await spotted(Market(keep=True, clock=HandClock(HandClock().now().replace(day=10))))
         await market.lists.add(1, "NIFTY", "10FEB2026", INDEX)
