@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from playwright.async_api import WebSocketRoute, expect
@@ -214,17 +215,19 @@ async def test_an_address_with_another_name_of_the_symbol_opens_its_chain(desk: 
     await expect(desk.chain).to_have_attribute("data-symbol", "NIFTY")
 
 
-async def test_details_that_were_refused_say_so_only_until_they_come(desk: Desk) -> None:
+async def _refuse(desk: Desk, is_refused: Callable[[str, int], bool]) -> list[WebSocketRoute]:
+    """From the next load on, refuse topics by name and number of the connection; returns the connections."""
     lines: list[WebSocketRoute] = []
 
     def between(line: WebSocketRoute) -> None:
         server = line.connect_to_server()
         lines.append(line)
+        number = len(lines)
 
         def said(message: str | bytes) -> None:
             asked = json.loads(message)
-            topic = (asked.get("topics") or [""])[0]
-            if len(lines) == 1 and topic.startswith("quotes:") and topic.endswith("CE"):
+            topic = asked.get("topic") or (asked.get("topics") or [""])[0]
+            if asked["op"] in ("subscribe", "resume") and is_refused(topic, number):
                 line.send(json.dumps({"type": "error", "code": "TOO_MANY_TOPICS", "detail": "no room", "topic": topic}))
             else:
                 server.send(message)
@@ -234,8 +237,24 @@ async def test_details_that_were_refused_say_so_only_until_they_come(desk: Desk)
     await desk.page.route_web_socket("**/api/v2/stream", between)
     await desk.page.reload()
     await desk.live()
+    return lines
+
+
+async def test_details_that_were_refused_say_so_only_until_they_come(desk: Desk) -> None:
+    lines = await _refuse(desk, lambda topic, line: line == 1 and topic.endswith("CE"))
     await desk.atm_row.locator(".c-ltp.ce").click()
     await expect(desk.at_test_id("why")).to_have_text("no room")
+    await expect(desk.at_test_id("depth-refused")).to_have_text("No depth: no room")
     await lines[0].close()
     await expect(desk.at_test_id("detail")).to_have_attribute("data-state", "LIVE")
     await expect(desk.at_test_id("why")).not_to_have_text("no room")
+    await expect(desk.at_test_id("depth-refused")).to_have_count(0)
+
+
+async def test_a_spot_that_is_refused_leaves_no_change_of_the_day_behind(desk: Desk) -> None:
+    lines = await _refuse(desk, lambda topic, line: line > 1 and topic == "quotes:NIFTY_IDX")
+    await expect(desk.at_test_id("spot-change")).to_be_visible()
+    await lines[0].close()
+    await expect(desk.at_test_id("spot-change")).to_have_count(0)
+    await desk.live()
+    await expect(desk.at_test_id("spot")).not_to_have_text("–")

@@ -123,4 +123,9 @@ export interface ErrorMessage {
   token?: string;
 }
 
+/** Why a topic was refused, in the service's words. */
+export function reasonOf(error: ErrorMessage): string {
+  return error.detail ?? error.message ?? error.code;
+}
+
 export type ServerMessage = Dictionary | DataMessage | StreamEvent | ErrorMessage | { type: string; at_ms?: number };
