@@ -117,7 +117,8 @@ class LivePrices:
         self.expiry_days = np.zeros(slots, dtype=np.int32)  # date ordinals, 0 for none
         self._previous_oi = np.full(slots, np.nan)
         self._oi_basis = np.zeros(slots, dtype=np.uint8)
-        self._previous: dict[InstrumentKey, PreviousOi] = {}
+        # By token: a new master may give an id to another contract, or a contract another id.
+        self._previous: dict[Segment, dict[str, PreviousOi]] = {segment: {} for segment in Segment}
         self._segment_last_ms = np.zeros(256, dtype=np.int64)
         self.segment_lost_ms = np.zeros(256, dtype=np.int64)  # when a segment was last judged silent everywhere
         self._longest_gap_ms = np.zeros(slots, dtype=np.int64)
@@ -153,7 +154,7 @@ class LivePrices:
         self._ticks[slot] = PENNY if self._is_index[slot] or instrument.tick <= 0.0 else instrument.tick
         self.segments[slot] = int(instrument.key.segment)
         self.expiry_days[slot] = instrument.expiry.toordinal() if instrument.expiry else 0
-        self._set_baseline(slot, self._previous.get(instrument.key))
+        self._set_baseline(slot, self._previous[instrument.key.segment].get(instrument.token))
         self.buffers.slot_of[instrument.key.packed] = slot
         self.revision += 1
         return slot
@@ -313,37 +314,38 @@ class LivePrices:
 
     def new_session(self, segment: Segment) -> None:
         """A session of that segment begins: forget its previous closes; what OI stood at becomes the baseline."""
-        self._previous = {key: told for key, told in self._previous.items() if key.segment is not segment}
         slots, told = self._slots_in(segment), self._slots_with_oi(segment)
         self._previous_oi[slots], self._oi_basis[slots] = np.nan, 0
         self._previous_oi[told] = self.buffers.table["oi"][told]
         self._oi_basis[told] = int(OiBasis.PREVIOUS_SESSION)
-        for instrument, oi in self._open_interest(told):
-            self._previous[instrument.key] = PreviousOi(oi, OiBasis.PREVIOUS_SESSION)
+        self._previous[segment] = {
+            instrument.token: PreviousOi(oi, OiBasis.PREVIOUS_SESSION) for instrument, oi in self._open_interest(told)
+        }
         self.buffers.table["has"][slots] &= 0xFF ^ int(Has.PREV_CLOSE)
+        self.buffers.table["prev_oi"][slots] = 0
         self.buffers.dirty_marks[slots] = 1
         self._longest_gap_ms[slots] //= 2  # what was normal yesterday counts, but less
 
-    def set_previous_oi(self, previous: Mapping[InstrumentKey, PreviousOi]) -> None:
-        """Baselines of ``oi_change``, for instruments tracked now or later; they replace those given before."""
-        self._previous = dict(previous)
-        for packed, slot in self.buffers.slot_of.items():
-            key = InstrumentKey(Segment(packed >> 32), packed & 0xFFFF_FFFF)
-            self._set_baseline(slot, self._previous.get(key))
+    def set_previous_oi(self, segment: Segment, previous: Mapping[str, PreviousOi]) -> None:
+        """Baselines of ``oi_change`` by token, for what is tracked now or later; they replace the segment's others."""
+        self._previous[segment] = dict(previous)
+        for slot in self._slots_in(segment).tolist():
+            instrument = self._instruments[slot]
+            self._set_baseline(slot, None if instrument is None else previous.get(instrument.token))
             self.buffers.dirty[slot] = 1
 
-    def lacks_baseline(self, key: InstrumentKey) -> bool:
-        """Whether nothing is known that the OI of an instrument could be compared with."""
-        return key not in self._previous
+    def lacks_baseline(self, instrument: Instrument) -> bool:
+        """Whether nothing is known that its OI could be compared with."""
+        return instrument.token not in self._previous[instrument.key.segment]
 
-    def add_baselines(self, previous: Mapping[InstrumentKey, PreviousOi]) -> None:
+    def add_baselines(self, told: Iterable[tuple[Instrument, PreviousOi]]) -> None:
         """Baselines for instruments that have none; what is known already stays."""
-        for key, told in previous.items():
-            if key not in self._previous:
-                self._previous[key] = told
-                slot = self.buffers.slot_of.get(key.packed)
+        for instrument, previous in told:
+            if self.lacks_baseline(instrument):
+                self._previous[instrument.key.segment][instrument.token] = previous
+                slot = self.buffers.slot_of.get(instrument.key.packed)
                 if slot is not None:
-                    self._set_baseline(slot, told)
+                    self._set_baseline(slot, previous)
                     self.buffers.dirty[slot] = 1
 
     def open_interest(self, segment: Segment) -> dict[str, int]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import date
 from typing import NamedTuple, Protocol
 
 import structlog
 
-from app.core.ids import InstrumentKey, InstrumentKind, OptionType
+from app.core.ids import InstrumentKind, OptionType
 from app.core.instruments import Instrument
 from app.market.live_prices import LivePrices, OiBasis, PreviousOi
 from app.market.wishes import Wish
@@ -77,7 +77,7 @@ class OiBaselines:
             leg = wish.instrument
             if leg.kind is InstrumentKind.OPTION and leg.expiry is not None:
                 chain = ChainName(leg.symbol, str(leg.exchange), leg.expiry)
-                if self._asked.get(chain) != today and self._board.lacks_baseline(leg.key):
+                if self._asked.get(chain) != today and self._board.lacks_baseline(leg):
                     chains.setdefault(chain, []).append(leg)
         return chains
 
@@ -106,12 +106,10 @@ class OiBaselines:
 
 def _matching(
     legs: Iterable[Instrument], told: Mapping[tuple[float, OptionType], int]
-) -> dict[InstrumentKey, PreviousOi]:
-    found = {}
+) -> Iterator[tuple[Instrument, PreviousOi]]:
     for leg in legs:
         assert leg.strike is not None
         assert leg.option_type is not None
         oi = told.get((round(leg.strike, 4), leg.option_type))
         if oi is not None:
-            found[leg.key] = PreviousOi(oi, OiBasis.REST)
-    return found
+            yield leg, PreviousOi(oi, OiBasis.REST)

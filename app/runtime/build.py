@@ -241,7 +241,7 @@ def build(settings: Settings, *, in_memory: bool = False, given: Given | None = 
     relay.renewed = market.ws_manager.credentials_renewed
     relay.deliver = outbound.publisher.notify
     status = Status()
-    open_interest = OpenInterestBook(settings.bt_data_dir, board, market.registry, calendar, lambda: clock.now().date())
+    open_interest = OpenInterestBook(settings.bt_data_dir, board, calendar, lambda: clock.now().date())
     return Runtime(
         settings=settings,
         clock=clock,

@@ -13,10 +13,8 @@ from pathlib import Path
 import orjson
 import structlog
 
-from app.core.errors import InstrumentUnknown
-from app.core.ids import InstrumentKey, Segment
+from app.core.ids import Segment
 from app.core.sessions import Calendar
-from app.market.instrument_master.registry import InstrumentRegistry
 from app.market.live_prices import LivePrices, OiBasis, PreviousOi
 
 FOLDER = "open-interest"
@@ -30,13 +28,11 @@ class OpenInterestBook:
         self,
         directory: Path,
         board: LivePrices,
-        registry: InstrumentRegistry,
         calendar: Calendar,
         today: Callable[[], date],
     ) -> None:
         self._folder = directory / FOLDER
         self._board = board
-        self._registry = registry
         self._calendar = calendar
         self._today = today
 
@@ -52,12 +48,10 @@ class OpenInterestBook:
 
     def load(self) -> None:
         """Hand what was kept of the previous session to the board; what is older is no baseline."""
-        found: dict[InstrumentKey, PreviousOi] = {}
         for segment in Segment:
             day = self._calendar.previous_session_day(segment, self._today())
-            if day is not None:
-                found.update(self._read(self._folder / f"{segment.name}-{day.isoformat()}.json"))
-        self._board.set_previous_oi(found)
+            kept = {} if day is None else self._read(self._folder / f"{segment.name}-{day.isoformat()}.json")
+            self._board.set_previous_oi(segment, kept)
 
     def _write(self, path: Path, by_token: dict[str, int]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -68,12 +62,11 @@ class OpenInterestBook:
         for old in self._files(segment)[:-FILES_KEPT_PER_SEGMENT]:
             old.unlink(missing_ok=True)
 
-    def _read(self, path: Path) -> dict[InstrumentKey, PreviousOi]:
-        found: dict[InstrumentKey, PreviousOi] = {}
+    def _read(self, path: Path) -> dict[str, PreviousOi]:
+        found: dict[str, PreviousOi] = {}
         with contextlib.suppress(OSError, orjson.JSONDecodeError):
             for token, oi in orjson.loads(path.read_bytes()).items():
-                with contextlib.suppress(InstrumentUnknown):
-                    found[self._registry.by_token(token).key] = PreviousOi(int(oi), OiBasis.PREVIOUS_SESSION)
+                found[token] = PreviousOi(int(oi), OiBasis.PREVIOUS_SESSION)
         return found
 
     def _files(self, segment: Segment) -> list[Path]:

@@ -69,7 +69,7 @@ def prices() -> LivePrices:
 
 def test_row_is_exact_and_complete(prices: LivePrices) -> None:
     leg = option()
-    prices.set_previous_oi({leg.key: PreviousOi(900_000, OiBasis.PREVIOUS_SESSION)})
+    prices.set_previous_oi(leg.key.segment, {leg.token: PreviousOi(900_000, OiBasis.PREVIOUS_SESSION)})
     slot = prices.track(leg)
     deliver(prices, full(leg.key))
     assert row(prices, leg.key) == {
@@ -225,8 +225,18 @@ def test_feed_baseline_serves_where_nothing_was_kept(prices: LivePrices) -> None
     deliver(prices, PrevClose(leg.key, 2600.0, 900), full(leg.key, oi=1_000))
     assert row(prices, leg.key)["oi_change"] == 100
     assert prices.columns([slot]).oi_basis[0] == OiBasis.FEED
-    prices.set_previous_oi({leg.key: PreviousOi(950, OiBasis.REST)})
+    prices.set_previous_oi(leg.key.segment, {leg.token: PreviousOi(950, OiBasis.REST)})
     assert row(prices, leg.key)["oi_change"] == 50
+
+
+def test_a_feed_baseline_of_an_older_session_is_none(prices: LivePrices) -> None:
+    leg = option()
+    prices.track(leg)
+    deliver(prices, PrevClose(leg.key, 2600.0, 900))
+    prices.new_session(Segment.NSE_FNO)
+    deliver(prices, full(leg.key, oi=1_000))
+    told = row(prices, leg.key)
+    assert (told["prev_close"], told["oi_change"]) == (2600.0, None), "the close is today's to know, that OI is not"
 
 
 def test_latching_follows_the_sessions(prices: LivePrices) -> None:
