@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message
 from app.core.errors import RateLimited, TerminalError
 from app.ports.bus import Bus, BusSubscription
 from app.rest.answers import problem, problem_of
-from app.rest.calls import ANSWER_SUBJECT, CALL_SUBJECT, LIVE_SESSIONS, Answer, Call, Seal, unpack_call
+from app.rest.calls import ANSWER_SUBJECT, CALL_SUBJECT, LIVE_SESSIONS, REFUSED_SUBJECT, Answer, Call, Seal, unpack_call
 from app.rest.load import PROBES
 from app.rest.middleware import replay_body
 
@@ -22,6 +22,7 @@ WAITING_MAX = 512
 LiveSessions = Callable[[Collection[str]], Awaitable[set[str]]]
 OLDEST_S = 60.0  # a call on the way for longer is not answered: its gateway has given up
 SEEN_MAX = 100_000
+REFUSAL_EVERY_MS = 10_000
 
 
 class CallDesk:
@@ -41,6 +42,7 @@ class CallDesk:
         self._seen: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._reader: BusSubscription | None = None
         self.refused = 0  # forged, stale, repeated or unreadable
+        self._told_ms = -REFUSAL_EVERY_MS  # when gateways were last told of a refusal
 
     def start(self) -> None:
         self._reader = self._bus.subscribe(CALL_SUBJECT, self._hear)
@@ -61,15 +63,22 @@ class CallDesk:
             call = unpack_call(self._seal.open(payload))
             self._require_fresh(call)
         except ValueError as bad:
-            self.refused += 1
-            if self.refused == 1:
-                structlog.get_logger().warning("a gateway's call was refused", reason=str(bad))
+            self._refuse(str(bad))
             return
         try:
             (self._probing if call.scope["path"] in PROBES else self._waiting).put_nowait(call)
         except asyncio.QueueFull:
             busy = RateLimited("too many requests wait for the process that owns the feed", retry_after_s=1)
             self._send(call, _answer_of(problem_of(busy, call.scope["path"])))
+
+    def _refuse(self, reason: str) -> None:
+        """Log the first, and tell gateways now and then: a stranger's calls must not fill the bus."""
+        self.refused += 1
+        if self.refused == 1:
+            structlog.get_logger().warning("a gateway's call was refused", reason=reason)
+        if self._now_ms() - self._told_ms >= REFUSAL_EVERY_MS:
+            self._told_ms = self._now_ms()
+            self._bus.publish(REFUSED_SUBJECT, self._seal.close(reason.encode()))
 
     def _require_fresh(self, call: Call) -> None:
         now_ms, name = self._now_ms(), (call.gateway, call.id)

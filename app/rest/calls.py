@@ -16,8 +16,10 @@ from typing import Any
 import orjson
 
 CALL_SUBJECT = "call.http"
+REFUSED_SUBJECT = "call.refused"  # the owner's word, sealed too, on why it hears no calls: it cannot know of whom
 LIVE_SESSIONS = "sessions/live"  # a path of calls only, never of HTTP: which of the sessions in the body still hold
 ANSWER_SUBJECT = "answer.http"  # below it, the name of the gateway
+NOT_OURS = "the seal is not ours"
 PART_BYTES_MAX = 256 * 1024  # a NATS server takes messages up to 1 MiB by default
 _SEAL_BYTES = 32
 _LENGTH = struct.Struct("<I")
@@ -39,7 +41,7 @@ class Seal:
         """Raises ``ValueError`` for a message of somebody without the key."""
         message = sealed[_SEAL_BYTES:]
         if not hmac.compare_digest(sealed[:_SEAL_BYTES], self._digest(message)):
-            raise ValueError("the seal is not ours")
+            raise ValueError(NOT_OURS)
         return message
 
     def _digest(self, message: bytes) -> bytes:

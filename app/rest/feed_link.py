@@ -17,7 +17,18 @@ from app.core.errors import FeedAway, Forbidden, RateLimited, TerminalError, Una
 from app.ports.bus import Bus, BusSubscription
 from app.ports.store import Role
 from app.rest.auth import Principal
-from app.rest.calls import ANSWER_SUBJECT, CALL_SUBJECT, LIVE_SESSIONS, Answer, Assembly, Call, Seal, unpack_part
+from app.rest.calls import (
+    ANSWER_SUBJECT,
+    CALL_SUBJECT,
+    LIVE_SESSIONS,
+    NOT_OURS,
+    REFUSED_SUBJECT,
+    Answer,
+    Assembly,
+    Call,
+    Seal,
+    unpack_part,
+)
 from app.rest.origin import address_of
 from app.stream.topics import Topic, parse_topic
 
@@ -59,8 +70,9 @@ class FeedLink:
         self._name = name
         self._ids = itertools.count(1)
         self._pending: dict[int, _Pending] = {}
-        self._reader: BusSubscription | None = None
+        self._readers: list[BusSubscription] = []
         self._misses = 0
+        self._is_refused = False  # and logged
         self.up, self.down = asyncio.Event(), asyncio.Event()
         self.down.set()
 
@@ -69,11 +81,14 @@ class FeedLink:
         return self.up.is_set()
 
     def start(self) -> None:
-        self._reader = self._bus.subscribe(f"{ANSWER_SUBJECT}.{self._name}", self._hear)
+        self._readers = [
+            self._bus.subscribe(f"{ANSWER_SUBJECT}.{self._name}", self._hear),
+            self._bus.subscribe(REFUSED_SUBJECT, self._hear_refusal),
+        ]
 
     def stop(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
+        for reader in self._readers:
+            reader.close()
 
     async def run(self) -> None:
         """Ask now and then whether the feed's process is ready, until cancelled."""
@@ -128,11 +143,22 @@ class FeedLink:
         except ValueError as broken:
             pending.done.set_exception(FeedAway(str(broken)))
 
+    def _hear_refusal(self, subject: str, payload: bytes) -> None:
+        """Said to all gateways: one that is answered was not meant, nor for its key one that can read this."""
+        try:
+            reason = self._seal.open(payload).decode()
+        except ValueError:
+            reason = "its BT_SECRET_KEY is another"
+        if not (self.is_up or self._is_refused or reason == NOT_OURS):
+            self._is_refused = True
+            structlog.get_logger().warning("the process that owns the feed refuses this gateway's calls", reason=reason)
+
     def _note(self, *, is_ready: bool) -> None:
         self._misses = 0 if is_ready else self._misses + 1
         if is_ready and not self.is_up:
             self.down.clear()
             self.up.set()
+            self._is_refused = False
             structlog.get_logger().info("the process that owns the feed answers")
         elif self._misses >= MISSES_MAX and self.is_up:
             self.up.clear()

@@ -139,6 +139,7 @@ def test_a_gateway_with_another_key_gets_no_answer(new_service: NewService, nats
         answer = stranger.http.get(f"{stranger.url}/api/v2/watchlist/1", timeout=30)
         assert (answer.status_code, answer.json()["code"]) == (503, "FEED_AWAY")
         assert "the seal is not ours" in owner.log
+        assert "BT_SECRET_KEY is another" in stranger.log
         stranger.stop()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse, Response
@@ -14,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.bus.memory import MemoryBus
 from app.core.errors import FeedAway, StoreUnavailable, TerminalError
-from app.rest.call_desk import AT_ONCE, WAITING_MAX, CallDesk
+from app.rest.call_desk import AT_ONCE, REFUSAL_EVERY_MS, WAITING_MAX, CallDesk
 from app.rest.calls import (
     CALL_SUBJECT,
     PART_BYTES_MAX,
@@ -191,3 +192,23 @@ async def test_nobody_there_is_told_at_once() -> None:
     link = FeedLink(MemoryBus(), Seal("key"), lambda: NOW_MS, "gateway-a")
     with pytest.raises(FeedAway):
         await link.call(SCOPE)
+
+
+@pytest.mark.parametrize(
+    ("key", "late_ms", "told"),
+    [("other", 0, ["its BT_SECRET_KEY is another"]), ("key", 75_000, ["its time is 75 s off"]), ("key", 0, [])],
+)
+async def test_a_gateway_logs_once_why_the_owner_does_not_hear_it(key: str, late_ms: int, told: list[str]) -> None:
+    async with Pair(Response()) as pair:
+        apart = FeedLink(pair.bus, Seal(key), lambda: NOW_MS - late_ms, "gateway-b")
+        apart.start()
+        with structlog.testing.capture_logs() as logs:
+            for number in range(3):
+                call = Call(number, "gateway-b", NOW_MS - late_ms, SCOPE)
+                pair.bus.publish(CALL_SUBJECT, Seal(key).close(call.pack()))
+                pair.bus.publish(CALL_SUBJECT, b"a stranger's")
+                pair.now_ms += REFUSAL_EVERY_MS
+        apart.stop()
+    reasons = [line["reason"] for line in logs if "this gateway's" in line["event"]]
+    assert len(reasons) == len(told)
+    assert all(reason.startswith(words) for reason, words in zip(reasons, told, strict=True))
