@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidHandshake, WebSocketException
+from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 
 from app.cli.failure import CommandFailed, Exit
 from app.cli.remote import Remote, in_path
@@ -164,19 +165,30 @@ async def watch(url: str, token: str | None, topic: str, console: Console, updat
     with Live(view.table("connecting"), console=console, auto_refresh=False) as live:
         while True:
             try:
-                if await _follow(url, token, view, live, updates):
-                    return
-            except InvalidHandshake as error:
-                raise CommandFailed(f"{stream_url(url)} refused: {error}", Exit.REFUSED) from None
+                await _follow(url, token, view, live, updates)
+                return
             except (OSError, WebSocketException) as error:
+                if _is_refusal(error):
+                    raise CommandFailed(f"{stream_url(url)} refused: {error}", Exit.REFUSED) from None
                 if view.seq is None:
                     raise CommandFailed(f"no stream at {stream_url(url)}: {error}", Exit.UNREACHABLE) from None
-                live.update(view.table("connection lost; connecting again"), refresh=True)
+                live.update(view.table(f"connection lost: {error}; connecting again"), refresh=True)
                 await asyncio.sleep(RETRY_S)
 
 
-async def _follow(url: str, token: str | None, view: View, live: Live, updates: int | None) -> bool:
-    """Read one connection; True once enough updates were shown."""
+def _is_refusal(error: Exception) -> bool:
+    """A handshake that would end the same again; 5xx is said while a server is full or starts."""
+    return isinstance(error, InvalidHandshake) and not (
+        isinstance(error, InvalidStatus) and error.response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+    )
+
+
+async def _follow(url: str, token: str | None, view: View, live: Live, updates: int | None) -> None:
+    """Read one connection until enough updates were shown.
+
+    Raises:
+        ConnectionResetError: the server ended it before, however politely.
+    """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with connect(stream_url(url), additional_headers=headers, max_size=MESSAGE_BYTES_MAX) as socket:
         wanted = {"op": "subscribe", "topics": [view.topic, "events"], "max_rate_hz": RATE_HZ}
@@ -188,5 +200,5 @@ async def _follow(url: str, token: str | None, view: View, live: Live, updates: 
             live.update(view.table(), refresh=True)
             seen += message.get("type") in ("snapshot", "delta")
             if updates is not None and seen >= updates:
-                return True
-    return False
+                return
+    raise ConnectionResetError(f"closed by the server ({socket.close_reason or socket.close_code})")
