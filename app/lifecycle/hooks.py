@@ -5,27 +5,31 @@
 
 from __future__ import annotations
 
+from typing import cast
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
 from app.core import current
 from app.core.blocking import run
+from app.core.doors import Door
 from app.core.ids import Exchange
 from app.lifecycle.schedule import tell_cleaned_up
 from app.lifecycle.start import Starter, running
 from app.market.instrument_master.registry import RegistryReport
+from app.runtime.build import Runtime
 
 __all__ = ["eod_cleanup", "load_instruments", "load_tier_b_chains", "on_start", "on_stop", "running", "scheduler"]
 
-scheduler: object  # given by __getattr__, below
 
-
-def __getattr__(name: str) -> object:
-    if name != "scheduler":
-        raise AttributeError(name)
-    runtime = current.runtime()
+def _scheduler_of(runtime: Runtime) -> object:
     if runtime.status.scheduler is None:  # in memory: planned, never started
         schedule = Starter(runtime).schedule()
         schedule.plan()
         runtime.status.scheduler = schedule.scheduler
     return runtime.status.scheduler
+
+
+scheduler = cast("AsyncIOScheduler", Door(AsyncIOScheduler, _scheduler_of))
 
 
 def on_start() -> None:

@@ -213,9 +213,16 @@ print("clean")
 
 
 def test_phase3_scheduler_has_the_end_of_day_planned(tmp_path: Path) -> None:
-    code = "from app.lifecycle.hooks import scheduler; print(sorted(job.id for job in scheduler.get_jobs()))"
+    code = """
+import os
+from app.lifecycle.hooks import scheduler
+print(os.listdir())
+print(sorted(job.id for job in scheduler.get_jobs()))
+"""
     done = run_python(code, tmp_path)
-    assert "'end_of_day'" in done.stdout, done.stderr
+    imported, planned = done.stdout.splitlines()
+    assert imported == "[]", "importing made files"
+    assert "'end_of_day'" in planned, done.stderr
 
 
 def test_phase3_eod_cleanup_runs_at_its_minute_and_after_downtime(new_service: NewService) -> None:

@@ -97,7 +97,7 @@ async def test_doors_from_another_thread_use_the_running_service(tmp_path: Path)
         assert isinstance(manager, WatchlistManager)
         assert await asyncio.to_thread(hooks.eod_cleanup) >= 0
         assert manager.get_user_watchlist(1) == []
-        assert {"end_of_day", "refresh_master"} <= {job.id for job in hooks.scheduler.get_jobs()}  # type: ignore[attr-defined]
+        assert {"end_of_day", "refresh_master"} <= {job.id for job in hooks.scheduler.get_jobs()}
 
 
 async def test_an_always_on_universe_that_cannot_fit_stops_the_start(tmp_path: Path) -> None:
@@ -150,10 +150,10 @@ async def test_a_night_with_a_locked_database_leaves_the_audit_and_the_service_a
     monkeypatch.setattr("app.storage.engine.LOCK_WAIT_S", 0.1)
     async with started(create_app(settings_in(tmp_path))) as client:
         ended = asyncio.Event()
-        hooks.scheduler.add_listener(lambda event: ended.set(), EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)  # type: ignore[attr-defined]
+        hooks.scheduler.add_listener(lambda event: ended.set(), EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
         with closing(sqlite3.connect(tmp_path / "app.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            hooks.scheduler.get_job("prune_audit").modify(next_run_time=datetime.now(UTC))  # type: ignore[attr-defined]
+            hooks.scheduler.get_job("prune_audit").modify(next_run_time=datetime.now(UTC))
             await asyncio.wait_for(ended.wait(), 30)
         assert crashes == []
         assert (await client.get("/ready")).status_code == 200
@@ -161,7 +161,7 @@ async def test_a_night_with_a_locked_database_leaves_the_audit_and_the_service_a
 
 async def _refreshed(client: httpx.AsyncClient) -> list[str]:
     """Have the morning's refresh run; returns what it gives health to complain of."""
-    hooks.scheduler.get_job("refresh_master").modify(next_run_time=datetime.now(UTC))  # type: ignore[attr-defined]
+    hooks.scheduler.get_job("refresh_master").modify(next_run_time=datetime.now(UTC))
     async with asyncio.timeout(30):
         while not (reasons := (await client.get("/health")).json()["reasons"]):  # noqa: ASYNC110 - told over HTTP
             await asyncio.sleep(0.05)
