@@ -47,6 +47,15 @@ class Session:
     close: datetime
     frozen_from: datetime | None = None
 
+    @property
+    def day(self) -> date:
+        return self.open.date()
+
+    @property
+    def close_ms(self) -> int:
+        """Epoch milliseconds UTC."""
+        return int(self.close.timestamp() * 1000)
+
 
 @dataclass(frozen=True, slots=True)
 class Hours:
@@ -169,10 +178,15 @@ class Calendar:
             for session in self.sessions(segment, at.astimezone(self._zone).date())
         )
 
-    def previous_session_day(self, segment: Segment, day: date) -> date | None:
-        """The last day before ``day`` on which the segment traded; None if there was none in the last two weeks."""
-        earlier = (day - timedelta(days=back) for back in range(1, LOOK_AHEAD_DAYS))
-        return next((each for each in earlier if self.sessions(segment, each)), None)
+    def latest_session(self, segment: Segment, at: datetime) -> Session | None:
+        """The newest session that has begun, its pre-open included; None if there was none in the last two weeks."""
+        day = at.astimezone(self._zone).date()
+        sessions = (self.sessions(segment, day - timedelta(days=back)) for back in range(LOOK_AHEAD_DAYS))
+        return next((each for of_day in sessions for each in of_day if each.pre_open <= at), None)
+
+    def session_before(self, segment: Segment, session: Session) -> Session | None:
+        """The one before that; None if there was none in the two weeks before."""
+        return self.latest_session(segment, session.pre_open - timedelta(microseconds=1))
 
     def judged_from(self, segment: Segment, at: datetime) -> datetime | None:
         """Since when silence means something: the open of the session; None while closed, pre-open or frozen."""

@@ -18,8 +18,6 @@ from app.core import current
 from app.core.blocking import on_loop
 from app.core.eod import EndOfDay
 from app.core.errors import MasterRefused, StoreUnavailable, TerminalError
-from app.core.ids import Segment
-from app.core.sessions import Phase
 from app.dhan.scrip_master import DETAILED_URL, MasterDownload, MasterUnavailable
 from app.lifecycle.feed_lock import FeedLock
 from app.lifecycle.heap import Heap
@@ -200,7 +198,6 @@ class Starter:
         stack.callback(runtime.outbound.publisher.stop)
         runtime.outbound.hub.start()
         stack.callback(runtime.outbound.hub.stop)
-        stack.callback(self._keep_open_interest)
         stack.push_async_callback(self._flush)
         stack.push_async_callback(runtime.bar_file.save)
         stack.push_async_callback(runtime.outbound.audience.flush)
@@ -229,13 +226,6 @@ class Starter:
             await self._runtime.control.flush()
         except StoreUnavailable as error:
             self._log.warning("not everything was written before the stop", reason=error.detail)
-
-    def _keep_open_interest(self) -> None:
-        runtime = self._runtime
-        now = runtime.clock.now()
-        for segment in Segment:
-            if runtime.calendar.phase(segment, now) is not Phase.CLOSED:
-                runtime.open_interest.keep(segment, now.date())
 
     # -- by the clock ------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from app.core.packets import IST_OFFSET_S
 from app.core.prices import PENNY, round_prices, round_to_tick
 from app.core.rows import ROW_BYTES, Has
 from app.market.clock_steps import StepBack
+from app.market.session_oi import OiBasis, PreviousOi, SessionOi
 from app.ports.feed import NO_SOCKET, TickBuffers
 
 Floats = npt.NDArray[np.float64]
@@ -44,28 +44,6 @@ BOARD_INDEX = {name: place for place, name in enumerate(BOARD_FIELDS)}
 _QUOTED = ("ltq", "volume", "total_buy_qty", "total_sell_qty")
 _FULL_ONLY = ("oi_high", "oi_low")
 _TICK_PRICES = ("open", "high", "low")
-
-
-class OiBasis(IntEnum):
-    """What ``oi_change`` is measured against."""
-
-    NONE = 0
-    PREVIOUS_SESSION = 1  # the last OI of the previous session, as kept by this service
-    REST = 2  # the broker's REST quote
-    FEED = 3  # a previous-close packet
-
-
-OI_BASIS_NAMES = {
-    OiBasis.NONE: None,
-    OiBasis.PREVIOUS_SESSION: "previous_session",
-    OiBasis.REST: "rest",
-    OiBasis.FEED: "feed",
-}
-
-
-class PreviousOi(NamedTuple):
-    oi: int
-    basis: OiBasis
 
 
 class DepthSide(NamedTuple):
@@ -117,8 +95,7 @@ class LivePrices:
         self.expiry_days = np.zeros(slots, dtype=np.int32)  # date ordinals, 0 for none
         self._previous_oi = np.full(slots, np.nan)
         self._oi_basis = np.zeros(slots, dtype=np.uint8)
-        # By token: a new master may give an id to another contract, or a contract another id.
-        self._previous: dict[Segment, dict[str, PreviousOi]] = {segment: {} for segment in Segment}
+        self._session_oi = SessionOi()
         self._segment_last_ms = np.zeros(256, dtype=np.int64)
         self.segment_lost_ms = np.zeros(256, dtype=np.int64)  # when a segment was last judged silent everywhere
         self._longest_gap_ms = np.zeros(slots, dtype=np.int64)
@@ -154,7 +131,7 @@ class LivePrices:
         self._ticks[slot] = PENNY if self._is_index[slot] or instrument.tick <= 0.0 else instrument.tick
         self.segments[slot] = int(instrument.key.segment)
         self.expiry_days[slot] = instrument.expiry.toordinal() if instrument.expiry else 0
-        self._set_baseline(slot, self._previous[instrument.key.segment].get(instrument.token))
+        self._set_baseline(slot, self._session_oi.previous(instrument))
         self.buffers.slot_of[instrument.key.packed] = slot
         self.revision += 1
         return slot
@@ -312,51 +289,67 @@ class LivePrices:
         for segment in segments_in_session:
             latching[int(segment)] = 1
 
-    def new_session(self, segment: Segment) -> None:
-        """A session of that segment begins: forget its previous closes; what OI stood at becomes the baseline."""
+    def end_session(self, segment: Segment, closed_ms: int, lost_ms: npt.NDArray[np.int64] | None) -> None:
+        """A session of that segment closed then (epoch ms): keep what OI it ended at.
+
+        That is what came since, and what stands where the connection was not lost after it had come: ``lost_ms`` by
+        slot, None where the close was not seen. What stood at noon when the feed went away is not where a day ended.
+        """
+        told = self._slots_with_oi(segment)
+        last_ms = self.buffers.table["last_ms"][told]
+        counts = last_ms >= closed_ms
+        if lost_ms is not None:
+            counts |= last_ms > np.maximum(lost_ms[told], self.segment_lost_ms[segment])
+        self._session_oi.end(segment, closed_ms, self._open_interest(told[counts]))
+
+    def new_session(self, segment: Segment, before_ms: int | None) -> None:
+        """A session of that segment begins: forget its previous closes; what OI ended at becomes the baseline.
+
+        ``before_ms``: when the session before it closed (epoch ms), None where there was none lately.
+        """
         slots, told = self._slots_in(segment), self._slots_with_oi(segment)
-        self._previous_oi[slots], self._oi_basis[slots] = np.nan, 0
-        self._previous_oi[told] = self.buffers.table["oi"][told]
-        self._oi_basis[told] = int(OiBasis.PREVIOUS_SESSION)
-        self._previous[segment] = {
-            instrument.token: PreviousOi(oi, OiBasis.PREVIOUS_SESSION) for instrument, oi in self._open_interest(told)
-        }
+        since = told[self.buffers.table["last_ms"][told] >= before_ms] if before_ms is not None else told[:0]
+        self._session_oi.begin(segment, before_ms, self._open_interest(since))
+        self._renew_baselines(slots)
         self.buffers.table["has"][slots] &= 0xFF ^ int(Has.PREV_CLOSE)
         self.buffers.table["prev_oi"][slots] = 0
-        self.buffers.dirty_marks[slots] = 1
         self._longest_gap_ms[slots] //= 2  # what was normal yesterday counts, but less
 
     def set_previous_oi(self, segment: Segment, previous: Mapping[str, PreviousOi]) -> None:
         """Baselines of ``oi_change`` by token, for what is tracked now or later; they replace the segment's others."""
-        self._previous[segment] = dict(previous)
-        for slot in self._slots_in(segment).tolist():
-            instrument = self._instruments[slot]
-            self._set_baseline(slot, None if instrument is None else previous.get(instrument.token))
-            self.buffers.dirty[slot] = 1
+        self._session_oi.put(segment, previous)
+        self._renew_baselines(self._slots_in(segment))
+
+    def set_ended_oi(self, segment: Segment, closed_ms: int, told: Mapping[str, int]) -> None:
+        """By token, what the segment's session that closed then ended at, as kept by another life of the process."""
+        self._session_oi.end(segment, closed_ms, told)
+
+    def ended_oi(self, segment: Segment) -> Mapping[str, int]:
+        """By token, what the segment's newest session ended at; empty while it runs."""
+        return self._session_oi.ended_at(segment)
 
     def lacks_baseline(self, instrument: Instrument) -> bool:
         """Whether nothing is known that its OI could be compared with."""
-        return instrument.token not in self._previous[instrument.key.segment]
+        return self._session_oi.previous(instrument) is None
 
     def add_baselines(self, told: Iterable[tuple[Instrument, PreviousOi]]) -> None:
         """Baselines for instruments that have none; what is known already stays."""
         for instrument, previous in told:
-            if self.lacks_baseline(instrument):
-                self._previous[instrument.key.segment][instrument.token] = previous
-                slot = self.buffers.slot_of.get(instrument.key.packed)
-                if slot is not None:
-                    self._set_baseline(slot, previous)
-                    self.buffers.dirty[slot] = 1
+            slot = self.buffers.slot_of.get(instrument.key.packed)
+            if self._session_oi.add(instrument, previous) and slot is not None:
+                self._set_baseline(slot, previous)
+                self.buffers.dirty[slot] = 1
 
-    def open_interest(self, segment: Segment) -> dict[str, int]:
-        """OI by token of every instrument of a segment that has told one: what is kept for the next session."""
-        return {instrument.token: oi for instrument, oi in self._open_interest(self._slots_with_oi(segment))}
-
-    def _open_interest(self, slots: Slots) -> Iterator[tuple[Instrument, int]]:
-        for slot, oi in zip(slots.tolist(), self.buffers.table["oi"][slots].tolist(), strict=True):
+    def _renew_baselines(self, slots: Slots) -> None:
+        for slot in slots.tolist():
             instrument = self._instruments[slot]
-            if instrument is not None:
-                yield instrument, oi
+            self._set_baseline(slot, None if instrument is None else self._session_oi.previous(instrument))
+        self.buffers.dirty_marks[slots] = 1
+
+    def _open_interest(self, slots: Slots) -> dict[str, int]:
+        """OI by token."""
+        told = zip(slots.tolist(), self.buffers.table["oi"][slots].tolist(), strict=True)
+        return {each.token: oi for slot, oi in told if (each := self._instruments[slot]) is not None}
 
     def _slots_in(self, segment: Segment) -> Slots:
         return np.array(

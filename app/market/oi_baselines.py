@@ -11,7 +11,8 @@ import structlog
 
 from app.core.ids import InstrumentKind, OptionType
 from app.core.instruments import Instrument
-from app.market.live_prices import LivePrices, OiBasis, PreviousOi
+from app.market.live_prices import LivePrices
+from app.market.session_oi import OiBasis, PreviousOi
 from app.market.wishes import Wish
 from app.ports.clock import Clock
 

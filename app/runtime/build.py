@@ -241,7 +241,7 @@ def build(settings: Settings, *, in_memory: bool = False, given: Given | None = 
     relay.renewed = market.ws_manager.credentials_renewed
     relay.deliver = outbound.publisher.notify
     status = Status()
-    open_interest = OpenInterestBook(settings.bt_data_dir, board, calendar, lambda: clock.now().date())
+    open_interest = OpenInterestBook(settings.bt_data_dir, board, calendar, clock.now)
     return Runtime(
         settings=settings,
         clock=clock,
@@ -250,7 +250,7 @@ def build(settings: Settings, *, in_memory: bool = False, given: Given | None = 
         upstream=upstream,
         market=market,
         outbound=outbound,
-        sessions=SessionWatch(board, calendar, clock, relay, open_interest.keep, market.silences),
+        sessions=SessionWatch(board, market.ws_manager, calendar, clock, relay, open_interest.keep, market.silences),
         open_interest=open_interest,
         bar_file=BarFile(settings.bt_data_dir, outbound.bars),
         oi_baselines=OiBaselines(

@@ -6,8 +6,8 @@ Contracts are named by token, because the exchange gives ids of expired contract
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from datetime import date
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
 from pathlib import Path
 
 import orjson
@@ -15,7 +15,8 @@ import structlog
 
 from app.core.ids import Segment
 from app.core.sessions import Calendar
-from app.market.live_prices import LivePrices, OiBasis, PreviousOi
+from app.market.live_prices import LivePrices
+from app.market.session_oi import OiBasis, PreviousOi
 
 FOLDER = "open-interest"
 FILES_KEPT_PER_SEGMENT = 5
@@ -29,31 +30,42 @@ class OpenInterestBook:
         directory: Path,
         board: LivePrices,
         calendar: Calendar,
-        today: Callable[[], date],
+        now: Callable[[], datetime],
     ) -> None:
         self._folder = directory / FOLDER
         self._board = board
         self._calendar = calendar
-        self._today = today
+        self._now = now
 
     def keep(self, segment: Segment, day: date) -> None:
-        """Write what the segment's instruments stand at; called when the day's session is over and at the stop."""
-        by_token = self._board.open_interest(segment)
+        """Write what the segment's session of that day ended at; called when it is over, and never before."""
+        by_token = self._board.ended_oi(segment)
         if not by_token:
             return
         try:
-            self._write(self._folder / f"{segment.name}-{day.isoformat()}.json", by_token)
+            self._write(self._path(segment, day), by_token)
         except OSError as error:
             structlog.get_logger("open_interest").warning("not kept", segment=segment.name, error=str(error))
 
     def load(self) -> None:
-        """Hand what was kept of the previous session to the board; what is older is no baseline."""
-        for segment in Segment:
-            day = self._calendar.previous_session_day(segment, self._today())
-            kept = {} if day is None else self._read(self._folder / f"{segment.name}-{day.isoformat()}.json")
-            self._board.set_previous_oi(segment, kept)
+        """Hand to the board what was kept of the session before the newest, and of the newest if that is over.
 
-    def _write(self, path: Path, by_token: dict[str, int]) -> None:
+        What is older is no baseline.
+        """
+        now = self._now()
+        for segment in Segment:
+            latest = self._calendar.latest_session(segment, now)
+            before = None if latest is None else self._calendar.session_before(segment, latest)
+            kept = {} if before is None else self._read(self._path(segment, before.day))
+            previous = {token: PreviousOi(oi, OiBasis.PREVIOUS_SESSION) for token, oi in kept.items()}
+            self._board.set_previous_oi(segment, previous)
+            if latest is not None and latest.close <= now:
+                self._board.set_ended_oi(segment, latest.close_ms, self._read(self._path(segment, latest.day)))
+
+    def _path(self, segment: Segment, day: date) -> Path:
+        return self._folder / f"{segment.name}-{day.isoformat()}.json"
+
+    def _write(self, path: Path, by_token: Mapping[str, int]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         part.write_bytes(orjson.dumps(by_token))
@@ -62,12 +74,10 @@ class OpenInterestBook:
         for old in self._files(segment)[:-FILES_KEPT_PER_SEGMENT]:
             old.unlink(missing_ok=True)
 
-    def _read(self, path: Path) -> dict[str, PreviousOi]:
-        found: dict[str, PreviousOi] = {}
+    def _read(self, path: Path) -> dict[str, int]:
         with contextlib.suppress(OSError, orjson.JSONDecodeError):
-            for token, oi in orjson.loads(path.read_bytes()).items():
-                found[token] = PreviousOi(int(oi), OiBasis.PREVIOUS_SESSION)
-        return found
+            return {token: int(oi) for token, oi in orjson.loads(path.read_bytes()).items()}
+        return {}
 
     def _files(self, segment: Segment) -> list[Path]:
         return sorted(self._folder.glob(f"{segment.name}-*.json"))

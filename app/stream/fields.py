@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from app.market.live_prices import BOARD_FIELDS, OI_BASIS_NAMES
+from app.market.live_prices import BOARD_FIELDS
+from app.market.session_oi import OI_BASIS_NAMES
 from app.market.states import STATES
 
 

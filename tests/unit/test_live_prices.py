@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -15,7 +16,8 @@ from app.core.packets import DepthLevel, Full, PrevClose, Quote, Ticker, ltt_fro
 from app.core.rows import Has
 from app.dhan.codec import encode_packet
 from app.dhan.decoder import write_frame
-from app.market.live_prices import BOARD_FIELDS, LivePrices, OiBasis, PreviousOi, PriceView
+from app.market.live_prices import BOARD_FIELDS, LivePrices, PriceView
+from app.market.session_oi import OiBasis, PreviousOi
 
 NOW_S = 1_770_000_000
 NOW_MS = NOW_S * 1000
@@ -136,7 +138,8 @@ def test_cash_line_has_no_open_interest(prices: LivePrices) -> None:
     deliver(prices, full(CASH.key, oi=0))
     told = row(prices, CASH.key)
     assert (told["oi"], told["oi_high"], told["volume"]) == (None, None, 1_234_500)
-    assert prices.open_interest(Segment.NSE_EQ) == {}
+    prices.end_session(Segment.NSE_EQ, NOW_MS, None)
+    assert prices.ended_oi(Segment.NSE_EQ) == {}
 
 
 def test_change_needs_both_prices(prices: LivePrices) -> None:
@@ -209,14 +212,41 @@ def test_new_session_forgets_the_close_and_keeps_oi_as_baseline(prices: LivePric
     slot = prices.track(leg)
     deliver(prices, full(leg.key, oi=500))
     assert row(prices, leg.key)["oi_change"] is None
-    prices.new_session(Segment.NSE_FNO)
+    prices.new_session(Segment.NSE_FNO, before_ms=NOW_MS)
     told = row(prices, leg.key)
     assert (told["prev_close"], told["change"], told["oi_change"]) == (None, None, 0)
     deliver(prices, full(leg.key, close=2641.5, oi=620), at_ms=NOW_MS + 1)
     told = row(prices, leg.key)
     assert (told["prev_close"], told["oi_change"]) == (2641.5, 120)
     assert prices.columns([slot]).oi_basis[0] == OiBasis.PREVIOUS_SESSION
-    assert prices.open_interest(Segment.NSE_FNO) == {leg.token: 620}
+
+
+def test_a_session_ends_at_what_came_since_or_stood_on_a_connection_that_was_there(prices: LivePrices) -> None:
+    closed_ms = NOW_MS + 60_000
+    since, quiet, cut, mute = (option(number) for number in (1, 2, 3, 4))
+    mute = replace(mute, key=InstrumentKey(Segment.BSE_FNO, 4))
+    lost_ms = np.zeros(prices.slots, dtype=np.int64)
+    for each in (since, quiet, cut, mute):
+        slot = prices.track(each)
+        deliver(prices, full(each.key, oi=100))
+        lost_ms[slot] = NOW_MS if each in (since, cut) else 0
+    deliver(prices, full(since.key, oi=130), at_ms=closed_ms)
+    prices.segment_lost_ms[Segment.BSE_FNO] = NOW_MS + 1
+    for segment in (Segment.NSE_FNO, Segment.BSE_FNO):
+        prices.end_session(segment, closed_ms, lost_ms)
+    assert prices.ended_oi(Segment.NSE_FNO) == {since.token: 130, quiet.token: 100}
+    assert prices.ended_oi(Segment.BSE_FNO) == {}
+    prices.end_session(Segment.NSE_FNO, closed_ms, None)
+    assert prices.ended_oi(Segment.NSE_FNO) == {since.token: 130}, "nobody saw the close"
+
+
+def test_only_the_session_just_before_is_a_baseline(prices: LivePrices) -> None:
+    leg = option()
+    prices.track(leg)
+    deliver(prices, full(leg.key, oi=100))
+    prices.end_session(Segment.NSE_FNO, NOW_MS, None)
+    prices.new_session(Segment.NSE_FNO, before_ms=NOW_MS + 86_400_000)
+    assert row(prices, leg.key)["oi_change"] is None, "it slept through a whole session"
 
 
 def test_feed_baseline_serves_where_nothing_was_kept(prices: LivePrices) -> None:
@@ -233,7 +263,7 @@ def test_a_feed_baseline_of_an_older_session_is_none(prices: LivePrices) -> None
     leg = option()
     prices.track(leg)
     deliver(prices, PrevClose(leg.key, 2600.0, 900))
-    prices.new_session(Segment.NSE_FNO)
+    prices.new_session(Segment.NSE_FNO, before_ms=NOW_MS + 1)
     deliver(prices, full(leg.key, oi=1_000))
     told = row(prices, leg.key)
     assert (told["prev_close"], told["oi_change"]) == (2600.0, None), "the close is today's to know, that OI is not"

@@ -50,10 +50,12 @@ class DayClock:
         return self.at.timestamp()
 
 
-class NoWires:
-    """Connections that were never lost."""
+class Wires:
+    """Connections that were never lost, unless a test says so."""
 
-    sent_ms = slot_lost_ms = np.zeros(BOARD_SLOTS, dtype=np.int64)
+    def __init__(self) -> None:
+        self.sent_ms = self.asked_ms = self.repeats = np.zeros(BOARD_SLOTS, dtype=np.int64)
+        self.slot_lost_ms = np.zeros(BOARD_SLOTS, dtype=np.int64)
 
 
 class Day:
@@ -64,6 +66,7 @@ class Day:
         days = [parse_exchange_days((folder / f"{name}.toml").read_text()) for name in ("nse", "bse", "mcx")]
         self.clock = DayClock(start)
         self.board = LivePrices()
+        self.wires = Wires()
         self.board.buffers.socket_of[self.board.track(LEG)] = 0
         self.events: list[Event] = []
         self.kept: list[tuple[Segment, date]] = []
@@ -72,11 +75,12 @@ class Day:
     def follow(self, calendar: Calendar) -> None:
         self.watch = SessionWatch(
             self.board,
+            self.wires,
             calendar,
             self.clock,
             self.events.append,
             lambda segment, day: self.kept.append((segment, day)),
-            SilenceWatch(self.board, NoWires(), calendar, self.clock, self.events.append, least_s=30.0),
+            SilenceWatch(self.board, self.wires, calendar, self.clock, self.events.append, least_s=30.0),
         )
 
     def go_to(self, text: str) -> None:
@@ -109,6 +113,41 @@ def test_the_previous_close_is_latched_in_session_and_not_after_it() -> None:
     day.packet(close_raw=100.0, oi=1500)
     assert day.prev_close() == 100.0
     assert day.oi_change() == 300  # against where the last session ended
+
+
+def close_of_day(day: Day) -> None:
+    """Look each second while the session closes, then on to the next morning."""
+    for at in ("15:29:59", "15:30:00", "15:30:01"):
+        day.go_to(f"2026-02-03T{at}")
+    day.go_to("2026-02-04T09:16:00")
+
+
+def test_a_session_ends_at_what_stood_at_its_close() -> None:
+    day = Day("2026-02-03T09:20:00")
+    day.watch.look()
+    day.packet(close_raw=95.0, oi=1000)
+    close_of_day(day)
+    day.packet(close_raw=100.0, oi=1500)
+    assert day.oi_change() == 500, "silent since the morning, on a connection that was there all day"
+
+
+def test_where_the_feed_went_away_at_noon_is_not_where_the_session_ended() -> None:
+    day = Day("2026-02-03T12:00:00")
+    day.watch.look()
+    day.packet(close_raw=95.0, oi=1000)
+    day.wires.slot_lost_ms[:] = day.clock.now_ms()
+    close_of_day(day)
+    day.packet(close_raw=100.0, oi=1500)
+    assert day.oi_change() != day.oi_change(), "unknown"
+
+
+def test_a_machine_that_slept_from_noon_to_the_next_day_knows_no_end_of_the_session() -> None:
+    day = Day("2026-02-03T12:00:00")
+    day.watch.look()
+    day.packet(close_raw=95.0, oi=1000)
+    day.go_to("2026-02-04T09:30:00")
+    day.packet(close_raw=100.0, oi=1500)
+    assert day.oi_change() != day.oi_change(), "unknown"
 
 
 def test_started_after_hours_nothing_is_latched() -> None:
