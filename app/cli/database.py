@@ -52,7 +52,7 @@ def restore(url_text: str, source: Path, *, overwrite: bool) -> copies.BackupRep
     """Put a backup in place of what the database holds. The service must not be running.
 
     Raises:
-        CommandFailed: no usable backup, a database in use, or one is there and ``overwrite`` is not given.
+        CommandFailed: no usable backup, a database in use or damaged, or one is there and ``overwrite`` is not given.
         StoreUnavailable: the database cannot be written.
     """
     url = read_url(url_text)
@@ -67,7 +67,7 @@ def restore(url_text: str, source: Path, *, overwrite: bool) -> copies.BackupRep
 
 
 def _require_free(database: Path, *, overwrite: bool) -> None:
-    """A service that has the file open would not notice that its rows are others."""
+    """A service that has the file open would not notice that its rows are others; a damaged file would stay so."""
     if not database.exists() or not database.stat().st_size:
         return
     if not overwrite:
@@ -78,5 +78,12 @@ def _require_free(database: Path, *, overwrite: bool) -> None:
             opened.execute("PRAGMA locking_mode=EXCLUSIVE")
             opened.execute("BEGIN EXCLUSIVE")
             opened.execute("ROLLBACK")
+            (found,) = opened.execute("PRAGMA integrity_check(1)").fetchone()
+        except sqlite3.OperationalError as error:
+            raise CommandFailed(f"{database} is in use or cannot be read ({error}); stop the service first") from None
         except sqlite3.DatabaseError as error:
-            raise CommandFailed(f"{database} is in use or damaged: {error}") from None
+            found = str(error)
+    if found != "ok":
+        raise CommandFailed(
+            f"{database} is damaged ({found}); move it away, with the -wal and -shm beside it, and restore again"
+        )

@@ -92,6 +92,20 @@ def test_a_restore_under_a_running_service_is_refused(kept: Path, tmp_path: Path
     assert counted(kept) == 1
 
 
+@pytest.mark.parametrize("start", [0, 5_000], ids=["head", "pages"])
+def test_a_restore_over_a_damaged_database_names_the_way_out(kept: Path, tmp_path: Path, start: int) -> None:
+    copy = tmp_path / "one.db"
+    database.backup(sqlite_url(kept), copy)
+    with kept.open("r+b") as file:
+        file.seek(start)
+        file.write(b"\xff" * 20_000)
+    with pytest.raises(CommandFailed, match="move it away"):
+        database.restore(sqlite_url(kept), copy, overwrite=True)
+    kept.rename(tmp_path / "damaged.db")
+    database.restore(sqlite_url(kept), copy, overwrite=False)
+    assert counted(kept) == 1
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage"])
 def test_what_is_no_backup_is_refused(kept: Path, tmp_path: Path, content: bytes) -> None:
     bad = tmp_path / "bad.db"
