@@ -21,6 +21,7 @@ from app.rest.forms import SignInForm
 from app.rest.operations import Caller, Operation
 from app.rest.services import Services
 from app.rest.subscription_routes import Cursor, LogLimit
+from app.rest.users import require_known
 
 # A user named in the query and not heard there would clear everybody's list.
 UserQuery = Annotated[int | None, Query(alias="user_id", ge=1, le=USER_ID_MAX, description="`users.id`")]
@@ -89,11 +90,13 @@ class AdminRoutes:
     async def clear_watchlists(
         self, caller: Caller, user: UserQuery = None, body: schemas.ClearRequest | None = None
     ) -> Response:
-        """`user_id` in the body or in the query; in neither: every user's."""
+        """`user_id` in the body or in the query; in neither: every user's. With authentication on it must be known."""
         told = None if body is None else body.user_id
         if None not in (user, told) and user != told:
             raise InvalidRequest("user_id: the query and the body name different users", field="user_id")
         user_id = told or user
+        if user_id is not None and caller.has_token:
+            await require_known(self._services, user_id)
         whose = "every user" if user_id is None else f"user {user_id}"  # the line of the path does not show a body
         await self._services.authenticator.note(caller, AccessAction.ACTED_FOR, f"{whose}: clear lists")
         count = await self._services.watchlists.clear(user_id)

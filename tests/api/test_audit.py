@@ -7,8 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
+from app.ports.store import Role
 from tests.api.test_endpoints import ADD, CHAIN, add, get
 from tests.api.test_errors import changed, problem
+from tests.api.world import World
 
 CLEAR = "/api/v2/admin/clear-watchlists"
 
@@ -88,3 +90,12 @@ async def test_the_trail_says_whose_lists_an_admin_cleared(
     await client.post(CLEAR, json=body)
     newest = (await get(client, "/admin/access-log"))["log"][0]
     assert (newest["action"], newest["detail"]) == ("ACTED_FOR", told)
+
+
+async def test_an_admin_cannot_clear_the_lists_of_nobody(world: World, client: httpx.AsyncClient) -> None:
+    _, admin = await world.user("lata", Role.ADMIN)
+    answer = await client.post(CLEAR, json={"user_id": 99}, headers=admin)
+    assert "no user 99" in problem(answer, 422, "INVALID_REQUEST")["detail"]
+    assert (await client.post(CLEAR, json={"user_id": 99})).json()["cleared_count"] == 0, (
+        "no sign-in: any number is one"
+    )
