@@ -40,10 +40,11 @@ class Side:
     def mark(self) -> Floats:
         """The price to take volatility from: between bid and ask, the last one where there is no book at all.
 
-        A one-sided book gives none. Marks are never shown.
+        A one-sided book gives none, nor does a last price without the day's volume: it is of a session before. Marks
+        are never shown.
         """
-        no_book = np.isnan(self.bid) & np.isnan(self.ask)
-        return np.where(no_book, self.ltp, 0.5 * (self.bid + self.ask))
+        is_last = np.isnan(self.bid) & np.isnan(self.ask) & ~np.isnan(self.volume)
+        return np.where(is_last, self.ltp, 0.5 * (self.bid + self.ask))
 
 
 @dataclass(frozen=True, slots=True)

@@ -303,15 +303,16 @@ class LivePrices:
         self._session_oi.end(segment, closed_ms, self._open_interest(told[counts]))
 
     def new_session(self, segment: Segment, before_ms: int | None) -> None:
-        """A session of that segment begins: forget its previous closes; what OI ended at becomes the baseline.
+        """A session of that segment begins: forget closes, day values and books; what OI ended at becomes the baseline.
 
+        What stays of the day before is its last price, whose time is told, and its OI: both last over night.
         ``before_ms``: when the session before it closed (epoch ms), None where there was none lately.
         """
         slots, told = self._slots_in(segment), self._slots_with_oi(segment)
         since = told[self.buffers.table["last_ms"][told] >= before_ms] if before_ms is not None else told[:0]
         self._session_oi.begin(segment, before_ms, self._open_interest(since))
         self._renew_baselines(slots)
-        self.buffers.table["has"][slots] &= 0xFF ^ int(Has.PREV_CLOSE)
+        self.buffers.table["has"][slots] &= int(Has.TICKER | Has.OI)
         self.buffers.table["prev_oi"][slots] = 0
         self._longest_gap_ms[slots] //= 2  # what was normal yesterday counts, but less
 

@@ -107,7 +107,8 @@ def test_parity_takes_the_median_of_the_strikes_near_the_money(known: int) -> No
     gaps = np.full(len(STRIKES), np.nan)
     gaps[near] = 25_000.0 - STRIKES[near] + np.arange(known) ** 2
     puts = np.where(np.isnan(gaps), np.nan, 2_000.0)
-    sides = {"calls": silent(ltp=puts + gaps), "puts": silent(ltp=puts)}
+    traded = np.ones(len(STRIKES))
+    sides = {"calls": silent(ltp=puts + gaps, volume=traded), "puts": silent(ltp=puts, volume=traded)}
     growth = np.exp(RATE * YEARS)
     implied = STRIKES[near][:5] + growth * gaps[near][:5]
     assert summary_of(chain(**sides, spot=24_999.0 / growth)).forward == round(float(np.median(implied)), 2)
@@ -131,6 +132,14 @@ def test_max_pain_is_where_buyers_are_paid_the_least() -> None:
         found = summary_of(chain(calls=silent(oi=ce), puts=silent(oi=pe))).max_pain
         assert found is not None
         assert paid[int(np.flatnonzero(found == STRIKES)[0])] == min(paid)
+
+
+def test_a_last_price_of_the_day_before_has_no_volatility() -> None:
+    """Its day's volume is not known: nothing of it has come in this session."""
+    today = {"ltp": side(True).ltp, "volume": side(True).volume}
+    assert not np.isnan(analyse([chain(calls=silent(**today))], NOW_MS, RATE)[0].calls[:, 0]).any()
+    before = silent(ltp=today["ltp"])
+    assert np.isnan(analyse([chain(calls=before)], NOW_MS, RATE)[0].calls).all()
 
 
 def test_no_open_interest_has_no_pain_and_no_ratio() -> None:

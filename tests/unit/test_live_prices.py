@@ -221,6 +221,19 @@ def test_new_session_forgets_the_close_and_keeps_oi_as_baseline(prices: LivePric
     assert prices.columns([slot]).oi_basis[0] == OiBasis.PREVIOUS_SESSION
 
 
+def test_a_new_session_shows_no_day_values_and_no_book_of_the_one_before(prices: LivePrices) -> None:
+    leg = option()
+    prices.track(leg)
+    deliver(prices, full(leg.key, oi=500))
+    prices.new_session(Segment.NSE_FNO, before_ms=NOW_MS)
+    told = {name: value for name, value in row(prices, leg.key).items() if value is not None}
+    assert told == {"ltp": 2641.5, "oi": 500, "oi_change": 0, "ltt_ms": NOW_MS}
+    assert prices.depth(leg.key) is None
+    deliver(prices, full(leg.key), at_ms=NOW_MS + 1)
+    assert row(prices, leg.key)["volume"] == 1_234_500
+    assert prices.depth(leg.key) is not None
+
+
 def test_a_session_ends_at_what_came_since_or_stood_on_a_connection_that_was_there(prices: LivePrices) -> None:
     closed_ms = NOW_MS + 60_000
     since, quiet, cut, mute = (option(number) for number in (1, 2, 3, 4))
