@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Protocol
 
-from app.core.ids import InstrumentKey, Segment
+from app.core.ids import InstrumentKey, InstrumentKind, Segment
 from app.core.instruments import Instrument
 from app.core.sessions import Calendar
 from app.market.atm_engine import ATMEngine, CachedWindow, ChainId, LadderLike, has_moved
@@ -31,9 +31,9 @@ class ChainListing(Protocol):
 class ChainLegs:
     """The rows of a chain: ``ce[i]`` and ``pe[i]`` at ``strikes[i]``, None where a leg is not listed.
 
-    ``underlying`` is the instrument whose price is the spot, ``future`` the one that expires with the options,
-    ``shown_future`` that one or, where there is none, the nearest. ``expiry_ms`` is when trading in the options ends,
-    epoch ms UTC; ``lot_size`` is in units.
+    ``underlying`` is the instrument whose price is the spot, ``future`` the one that the options settle into or
+    that expires with them, ``shown_future`` that one or, where there is none, the nearest. ``expiry_ms`` is when
+    trading in the options ends, epoch ms UTC; ``lot_size`` is in units.
     """
 
     chain: ChainId
@@ -115,6 +115,8 @@ class ChainView:
     def _legs(self, chain: ChainId, ladder: LadderLike, lo: int, hi: int, underlying: Instrument | None) -> ChainLegs:
         futures = self._listing.futures(chain.symbol, str(chain.exchange))
         future = next((each for each in futures if each.expiry == chain.expiry), None)
+        if underlying is not None and underlying.kind is InstrumentKind.FUTURE:
+            future = underlying
         ce, pe = (tuple(self._instrument(key) for key in side[lo:hi]) for side in (ladder.ce, ladder.pe))
         return ChainLegs(
             chain=chain,

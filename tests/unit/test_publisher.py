@@ -142,6 +142,24 @@ async def test_a_chain_without_a_future_of_its_expiry_shows_the_nearest(
     assert legs.shown_future == later
 
 
+async def test_options_that_settle_into_a_future_are_measured_against_that_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MCX: the options end days before their future, and the nearest future may be one of an earlier month."""
+    nearest = replace(FUTURE, key=FUTURE.key._replace(security_id=9_001), token="NIFTY_20FEB2026_FUT")
+    own = replace(FUTURE, token="NIFTY_19MAR2026_FUT", expiry=date(2026, 3, 19))
+    monkeypatch.setattr(world.listing, "futures", lambda symbol, exchange=None: [nearest, own])
+    monkeypatch.setattr(world.listing, "spot_of", lambda symbol, expiry, exchange=None: own)
+    world.books.subscribe(nearest, own)
+    world.tick(nearest, 24_000.0)
+    world.tick(own, 25_020.0)
+    reader = world.join()
+    reader.watch(CHAIN)
+    summary = reader.read()[0]["data"]["summary"]
+    assert (summary["underlying"], summary["future"], summary["basis"]) == (own.token, own.token, 0.0)
+    assert summary["forward"] == 25_020.0, "a future's price does not grow until expiry"
+
+
 async def test_showing_subscribes_nothing(world: World) -> None:
     before = len(world.prices)
     world.join().watch(CHAIN, "quotes:RELIANCE_EQ,NIFTY_IDX", "depth:RELIANCE_EQ")
