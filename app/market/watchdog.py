@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.core.ids import InstrumentKey, Segment
+from app.core.rows import Has
 from app.core.sessions import Calendar, Phase
 from app.market.carried import Board, CarriedBook, Line
 from app.market.clock_steps import StepBack
@@ -101,9 +102,9 @@ class Watchdog:
     def unheard(self, up: Iterable[int], now_ms: int) -> Iterator[tuple[int, list[InstrumentKey]]]:
         """Instruments to ask for again, per connection, at most a message's worth every few seconds.
 
-        Dhan may ignore a subscribe without a word. What has sent nothing since it was asked for, though its segment
-        trades and its connection or its segment is alive, is asked for again: soon if it was lively before, else after
-        ``ask_again_s``, and ever more rarely, because most of what is silent simply does not trade.
+        Dhan may ignore a subscribe without a word. What has not sent what it should since it was asked for, though its
+        segment trades and its connection or its segment is alive, is asked for again: soon if it was lively before,
+        else after ``ask_again_s``, and ever more rarely, because most of what is silent simply does not trade.
         """
         if now_ms - self._listened_ms < LISTEN_EVERY_MS:
             return
@@ -118,13 +119,19 @@ class Watchdog:
                 yield index, [self._book.key_at(slot) for slot in batch.tolist()]
 
     def _overdue(self, now_ms: int) -> Slots:
-        """Slots asked for, without a packet since, for longer than patience lasts."""
+        """Slots asked for, without what a subscribe brings since, for longer than patience lasts.
+
+        That is a packet, and of an index its previous close, which is not told again on a socket that lasts over night.
+        """
         book, policy, table = self._book, self._policy, self._board.buffers.table
         since = np.full(256, now_ms, dtype=np.int64)
         for segment, since_ms in self._trading_since_ms.items():
             since[int(segment)] = since_ms
         asked = np.flatnonzero(book.sent_ms)
-        slots = asked[table["last_ms"][asked] < book.sent_ms[asked]]
+        is_unheard = table["last_ms"][asked] < book.sent_ms[asked]
+        is_index, has_close = book.segments[asked] == Segment.IDX_I, (table["has"][asked] & int(Has.PREV_CLOSE)) > 0
+        book.repeats[asked[is_index & has_close & ~is_unheard]] = 0  # the next morning begins afresh
+        slots = asked[is_unheard | (is_index & ~has_close)]
         patience_s = np.minimum(policy.ask_again_cap_s, policy.ask_again_s * PATIENCE_GROWS ** book.repeats[slots])
         is_lively = self._is_lively(slots) & (book.repeats[slots] == 0)
         patience_s[is_lively] = min(policy.watchdog_s, policy.ask_again_s)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
+from app.core.ids import InstrumentKey, InstrumentKind, Segment
+from app.core.rows import Has
 from app.ports.feed import FeedClosed
 from app.sim.loop import SimLoop
 from tests.tiny_market import share
@@ -55,6 +58,32 @@ class TestUnheard:
                 rig.venue.ignored = set()
                 await rig.ticks(18)
                 assert len(rig.on_wire) == 30
+
+        virtually(body)
+
+    def test_an_index_without_its_previous_close_is_asked_for_each_morning(self) -> None:
+        """It comes after a subscribe only: a socket that lasts over night would never tell today's."""
+
+        async def body(loop: SimLoop) -> None:
+            async with running(loop) as rig:
+                index = replace(share(1), key=InstrumentKey(Segment.IDX_I, 13), kind=InstrumentKind.INDEX)
+                rig.wire.carry(index)
+                slot = rig.board.slot(index.key)
+                has = rig.board.buffers.table["has"]
+
+                def asked() -> int:
+                    return sum(socket.asked.count(index.key) for socket in rig.venue.sockets.values())
+
+                has[slot] = Has.TICKER | Has.QUOTE | Has.PREV_CLOSE
+                await rig.ticks(120)
+                assert asked() == 1
+                for morning in (1, 2, 3, 4):
+                    rig.board.new_session(Segment.IDX_I, None)
+                    await rig.ticks(25)
+                    assert asked() == 1 + morning
+                    has[slot] |= Has.PREV_CLOSE
+                    await rig.ticks(600)
+                    assert asked() == 1 + morning
 
         virtually(body)
 
