@@ -52,6 +52,11 @@ class Session:
         return self.open.date()
 
     @property
+    def begin_ms(self) -> int:
+        """Of the pre-open, epoch milliseconds UTC."""
+        return int(self.pre_open.timestamp() * 1000)
+
+    @property
     def close_ms(self) -> int:
         """Epoch milliseconds UTC."""
         return int(self.close.timestamp() * 1000)

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from app.core.errors import TerminalError
 from app.core.ids import InstrumentKind, Segment, format_expiry
 from app.core.instruments import Instrument
-from app.core.sessions import Calendar, Phase
+from app.core.sessions import Calendar, Phase, Session
 from app.market.atm_engine import ChainId
 from app.market.live_prices import LivePrices
 from app.ports.clock import Clock
@@ -59,14 +59,17 @@ class BarRecorder:
             self.see_prices(minute_ms)
 
     def see_prices(self, minute_ms: int) -> None:
-        """Take the price of every driver that had a packet in this minute of its session."""
+        """Take the price of every driver that had a packet in this minute of its session, and a trade in that."""
         slots = [slot if (slot := self._board.slot(each.key)) is not None else -1 for each in self._drivers]
         columns = self._board.columns(slots)
-        prices, last_ms = columns.column("ltp").tolist(), columns.last_ms.tolist()
+        prices, traded_ms = columns.column("ltp").tolist(), columns.column("ltt_ms").tolist()
         at = self._clock.now().astimezone(self._calendar.zone)
         open_now, day = self._segments_in_session(at), at.date()
-        for driver, price, seen_ms in zip(self._drivers, prices, last_ms, strict=True):
-            if seen_ms >= minute_ms and price > 0.0 and driver.key.segment in open_now:
+        seen = zip(self._drivers, prices, traded_ms, columns.last_ms.tolist(), strict=True)
+        for driver, price, trade_ms, seen_ms in seen:
+            session = open_now.get(driver.key.segment)
+            # Before its first trade of the day an instrument tells the last one of the day before.
+            if session and seen_ms >= minute_ms and price > 0.0 and not trade_ms < session.begin_ms:
                 self._book.see_price(driver.token, day, minute_ms, price)
 
     async def close_minute(self, minute_ms: int) -> None:
@@ -101,8 +104,9 @@ class BarRecorder:
                 chains[ChainId(listed.symbol, listed.expiry, listed.exchange)] = listed.key.segment
         self._drivers, self._chains = drivers, chains
 
-    def _segments_in_session(self, at: datetime) -> set[Segment]:
-        return {each for each in Segment if self._calendar.phase(each, at) is not Phase.CLOSED}
+    def _segments_in_session(self, at: datetime) -> dict[Segment, Session]:
+        trading = (each for each in Segment if self._calendar.phase(each, at) is not Phase.CLOSED)
+        return {each: session for each in trading if (session := self._calendar.latest_session(each, at)) is not None}
 
 
 def _number(value: object) -> float | None:

@@ -64,6 +64,22 @@ async def test_a_driver_with_a_packet_in_the_minute_has_a_price_in_it(world: Wor
     assert book.spots[NIFTY.token].count == 1, "the price of the minute before is not seen again in the next"
 
 
+async def test_a_price_of_the_day_before_is_no_bar_of_today(world: World) -> None:
+    """What has not traded yet has packets too: its book moves, and its last price is yesterday's."""
+    book = BarBook()
+    recorder = recorder_of(world, book)
+    await recorder.look_around()
+    world.clock.at_ms -= 86_400_000
+    world.tick(RELIANCE, 2_640.0)
+    world.clock.at_ms += 86_400_000
+    world.prices.buffers.table["last_ms"][world.prices.slot(RELIANCE.key)] = world.clock.now_ms()
+    recorder.see_prices(minute_of(world))
+    assert set(book.spots) == {NIFTY.token}
+    world.tick(RELIANCE, 2_641.5)
+    recorder.see_prices(minute_of(world))
+    assert book.spots[RELIANCE.token].row(minute_of(world)).tolist() == [2_641.5] * 4
+
+
 async def test_a_chain_says_in_bars_what_it_says_on_screens(world: World) -> None:
     book = BarBook()
     recorder = recorder_of(world, book)
