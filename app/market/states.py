@@ -12,6 +12,8 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from app.core.sessions import Session
+
 Bools = npt.NDArray[np.bool_]
 Millis = npt.NDArray[np.int64]
 
@@ -45,6 +47,7 @@ class InstrumentState(StrEnum):
 STATES = tuple(InstrumentState)
 STATE_NAMES = tuple(state.value for state in STATES)
 STATE_CODES = {state: code for code, state in enumerate(STATES)}
+_LIVE_CODES = (STATE_CODES[InstrumentState.LIVE], STATE_CODES[InstrumentState.QUIET])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,14 @@ class StateFacts:
 
     def __len__(self) -> int:
         return len(self.owned)
+
+
+def is_live_price(state: float, seen_ms: float, session: Session | None) -> bool:
+    """Whether a price may be called live: of an instrument in that state (its code), last heard then.
+
+    Before the open, and for a while after it, a silent instrument is quiet, and its price that of the session before.
+    """
+    return state in _LIVE_CODES and session is not None and seen_ms >= session.begin_ms
 
 
 def stale_after_ms(normal_gap_ms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from app.core.errors import SpotUnknown
 from app.market.atm_engine import nearest
-from app.market.states import InstrumentState
+from app.market.states import is_live_price
 
 if TYPE_CHECKING:
     from app.market.atm_engine import CachedWindow, ChainId
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SPOT_LOOK_S = 0.05
-_TRUSTED = (InstrumentState.LIVE, InstrumentState.QUIET)  # as the stream's summary has it
 
 
 class Spot(NamedTuple):
@@ -66,7 +65,9 @@ def known_spot(services: Services, chain: ChainId) -> Spot | None:
     if ltp is None or seen_ms is None:
         return None
     age_ms = max(0, services.clock.now_ms() - seen_ms)
-    return Spot(ltp, "live" if services.states.of(instrument) in _TRUSTED else "last", age_ms)
+    session = services.calendar.latest_session(instrument.key.segment, services.clock.now())
+    is_live = is_live_price(services.states.of(instrument).code, seen_ms, session)  # as the stream's summary has it
+    return Spot(ltp, "live" if is_live else "last", age_ms)
 
 
 def taken_window(services: Services, window: CachedWindow | None, given: float | None) -> dict[str, object] | None:

@@ -14,7 +14,7 @@ from app.core.instruments import Instrument
 from app.core.sessions import Calendar
 from app.market.atm_engine import ChainId
 from app.market.chain_view import ChainLegs
-from app.market.states import InstrumentState
+from app.market.states import InstrumentState, is_live_price
 from app.ports.clock import Clock
 from app.stream.face import Face, Rows
 from app.stream.fields import FIELD_INDEX
@@ -23,7 +23,6 @@ from app.stream.strip import DriverQuote, Timing, summary_doc
 
 _SIDE_FIELDS = [FIELD_INDEX[name] for name in ("ltp", "bid", "ask", "oi", "volume")]
 CHAINS_A_STEP = 4  # worked out together: about 2 ms
-_TRUSTED = (InstrumentState.LIVE.code, InstrumentState.QUIET.code)
 _LIVE = {InstrumentState.LIVE, InstrumentState.QUIET}
 _OLD = {InstrumentState.STALE, InstrumentState.GAP}
 
@@ -194,10 +193,18 @@ class Desk:
             chain.legs,
             told,
             self._quote(chain.spot),
-            is_live=self._face.cell(chain.spot, "state") in _TRUSTED,
+            is_live=self._is_live(chain),
             future=self._quote(chain.shown_future),
             timing=self._timing(chain.legs),
         )
+
+    def _is_live(self, chain: OpenChain) -> bool:
+        """Whether the spot's price is of now: of the session that runs, on a connection that is there."""
+        if chain.legs.underlying is None:
+            return False
+        session = self._calendar.latest_session(chain.legs.underlying.key.segment, self._clock.now())
+        seen_ms = self._clock.now_ms() - self._face.cell(chain.spot, "age_ms")
+        return is_live_price(self._face.cell(chain.spot, "state"), seen_ms, session)
 
     def _quote(self, row: int) -> DriverQuote:
         return DriverQuote(*(self._face.cell(row, name) for name in DriverQuote._fields))
