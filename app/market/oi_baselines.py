@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import date
 from typing import NamedTuple, Protocol
 
 import structlog
 
+from app.core.errors import TerminalError
 from app.core.ids import InstrumentKind, OptionType
 from app.core.instruments import Instrument
+from app.core.sessions import Calendar, Session
 from app.market.live_prices import LivePrices
 from app.market.session_oi import OiBasis, PreviousOi
 from app.market.wishes import Wish
@@ -30,11 +33,14 @@ class ChainName(NamedTuple):
 
 
 class Listing(Protocol):
+    """The part of the registry that tells what a chain consists of."""
+
     def spot_of(self, symbol: str, expiry: date | None, exchange: str | None = None) -> Instrument | None: ...
+    def get_option_chain(self, symbol: str, expiry: date | str, exchange: str | None = None) -> list[Instrument]: ...
 
 
 class OiBaselines:
-    """OWNS which chains were asked for and on which day.
+    """OWNS which chains were asked for and in which session.
 
     ``ask`` gives the previous session's OI of a chain by strike and side, and raises one of ``refusals`` where it
     cannot; ``pace_s`` is the least time between two questions.
@@ -45,6 +51,7 @@ class OiBaselines:
         board: LivePrices,
         registry: Listing,
         wishes: Callable[[], Iterable[Wish]],
+        calendar: Calendar,
         clock: Clock,
         ask: AskChain,
         refusals: tuple[type[Exception], ...],
@@ -53,39 +60,44 @@ class OiBaselines:
         self._board = board
         self._registry = registry
         self._wishes = wishes
+        self._calendar = calendar
         self._clock = clock
         self._ask = ask
         self._refusals = refusals
         self._pace_s = pace_s
-        self._asked: dict[ChainName, date] = {}
+        self._asked: dict[ChainName, Session | None] = {}
         self._refused = 0
 
     async def run(self) -> None:
         """Ask for what lacks a baseline, one chain after another, until cancelled."""
         while True:
-            for chain, legs in (await self._lacking()).items():
-                await self._fill(chain, legs)
+            for chain, session in (await self._lacking()).items():
+                await self._fill(chain, session)
                 await asyncio.sleep(PAUSE_S if self._refused >= REFUSALS_MAX else self._pace_s)
             await asyncio.sleep(LOOK_S)
 
-    async def _lacking(self) -> dict[ChainName, list[Instrument]]:
-        """Subscribed chains with a leg that has no baseline, those not yet asked for today."""
-        today = self._clock.now().date()
-        chains: dict[ChainName, list[Instrument]] = {}
+    async def _lacking(self) -> dict[ChainName, Session | None]:
+        """Subscribed chains with a leg that has no baseline, and the newest session of each: not yet asked for in it.
+
+        What was told before a session says nothing in it, for that is another session before.
+        """
+        now = self._clock.now()
+        chains: dict[ChainName, Session | None] = {}
         for number, wish in enumerate(list(self._wishes())):
             if number % LEGS_A_STEP == 0:
                 await asyncio.sleep(0)
             leg = wish.instrument
-            if leg.kind is InstrumentKind.OPTION and leg.expiry is not None:
+            if leg.kind is InstrumentKind.OPTION and leg.expiry is not None and self._board.lacks_baseline(leg):
                 chain = ChainName(leg.symbol, str(leg.exchange), leg.expiry)
-                if self._asked.get(chain) != today and self._board.lacks_baseline(leg):
-                    chains.setdefault(chain, []).append(leg)
+                session = self._calendar.latest_session(leg.key.segment, now)
+                if chain not in self._asked or self._asked[chain] != session:
+                    chains[chain] = session
         return chains
 
-    async def _fill(self, chain: ChainName, legs: list[Instrument]) -> None:
+    async def _fill(self, chain: ChainName, session: Session | None) -> None:
         underlying = self._registry.spot_of(chain.symbol, chain.expiry, chain.exchange)
         if underlying is None:
-            self._asked[chain] = self._clock.now().date()
+            self._asked[chain] = session
             return
         try:
             told = await self._ask(underlying, chain.expiry)
@@ -95,8 +107,10 @@ class OiBaselines:
         if self._refused:
             structlog.get_logger("open_interest").info("the broker's chains come again")
         self._refused = 0
-        self._asked[chain] = self._clock.now().date()
-        self._board.add_baselines(_matching(legs, told))
+        self._asked[chain] = session
+        with contextlib.suppress(TerminalError):  # listed no more, by a master read meanwhile
+            legs = self._registry.get_option_chain(chain.symbol, chain.expiry, chain.exchange)
+            self._board.add_baselines(_matching(legs, told))  # of all, for windows move
 
     def _note_refusal(self, error: Exception) -> None:
         self._refused += 1

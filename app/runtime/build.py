@@ -257,6 +257,7 @@ def build(settings: Settings, *, in_memory: bool = False, given: Given | None = 
             board,
             market.registry,
             market.subscriptions.wishes,
+            calendar,
             clock,
             upstream.chains.previous_oi,
             (ChainRefused, FeedClosed),
