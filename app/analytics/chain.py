@@ -2,7 +2,8 @@
 
 The forward comes from put-call parity near the money, else from the future, else from spot. The volatility of a strike
 is that of its out-of-the-money leg, the side whose price holds the most of it. Unknown in, unknown out: a leg without a
-price of its own, or with an ask and no bid, has no volatility (contract, rule 5.11).
+price of its own, or with an ask and no bid, has no volatility (contract, rule 5.11). A leg of which nothing has
+come for too long keeps its old price; what is worked out for others rests on it only where there is no newer.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from app.analytics.black76 import MS_A_YEAR, greeks, implied_vol
 from app.market.atm_engine import nearest
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 DEFAULT_RATE = 0.065  # a year, continuously compounded
 PARITY_STRIKES = 5
@@ -28,13 +30,14 @@ PLACES = {"iv": 2, "delta": 4, "gamma": 7, "theta": 3, "vega": 3}
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """The calls or the puts of a chain, one value a strike, NaN where not known."""
+    """The calls or the puts of a chain, one value a strike, NaN where not known; ``is_old``: may have moved since."""
 
     ltp: Floats
     bid: Floats
     ask: Floats
     oi: Floats
     volume: Floats
+    is_old: Bools
 
     @property
     def mark(self) -> Floats:
@@ -110,7 +113,7 @@ def _analyse_alike(chains: Sequence[ChainInput], now_ms: int, rate: float) -> li
     marks = np.stack((table.calls.mark, table.puts.mark))
     forwards = _forwards(table, marks[0] - marks[1], rate)
     level, life = forwards[:, np.newaxis], table.years[:, np.newaxis]
-    sigma = _strike_vol(marks[0], marks[1], level, table.strikes, life, rate)
+    sigma = _strike_vol(table, marks, level, life, rate)
     legs = _leg_rows(marks, sigma, level, table.strikes, life, rate)
     summaries = _summaries(table, legs[..., 0], forwards)
     return [ChainResult(calls, puts, summary) for calls, puts, summary in zip(*legs, summaries, strict=True)]
@@ -134,6 +137,7 @@ def _forwards(table: _Chains, gap: Floats, rate: float) -> Floats:
     """The forward of each chain at expiry in rupees, NaN where nothing tells it; ``gap`` is call less put."""
     growth = np.exp(rate * table.years)
     fallback = np.where(table.future > 0.0, table.future, table.spot * growth)
+    gap = _current(gap, table.calls.is_old | table.puts.is_old)
     is_known = fallback > 0.0
     distance = np.where(is_known[:, np.newaxis], np.abs(table.strikes - fallback[:, np.newaxis]), np.abs(gap))
     distance[np.isnan(gap)] = np.inf
@@ -143,6 +147,12 @@ def _forwards(table: _Chains, gap: Floats, rate: float) -> Floats:
     return np.where((implied > 0.0) & ~is_wrong, implied, fallback)
 
 
+def _current(gap: Floats, is_old: Bools) -> Floats:
+    """Without the old ones, unless all are."""
+    is_current = ~np.isnan(gap) & ~is_old
+    return np.where(is_old & is_current.any(axis=1, keepdims=True), np.nan, gap)
+
+
 def _medians(rows: Floats) -> Floats:
     """The median of what each row knows; NaN where it knows nothing."""
     known = (~np.isnan(rows)).sum(axis=1)
@@ -150,11 +160,14 @@ def _medians(rows: Floats) -> Floats:
     return np.asarray(0.5 * (ordered[each, np.maximum(known - 1, 0) // 2] + ordered[each, known // 2]))
 
 
-def _strike_vol(calls: Floats, puts: Floats, level: Floats, strike: Floats, life: Floats, rate: float) -> Floats:
+def _strike_vol(table: _Chains, marks: Floats, level: Floats, life: Floats, rate: float) -> Floats:
+    strike, (calls, puts) = table.strikes, marks
     is_call = strike >= level
     outer, inner = np.where(is_call, calls, puts), np.where(is_call, puts, calls)
+    is_old = np.where(is_call, table.calls.is_old & ~table.puts.is_old, table.puts.is_old & ~table.calls.is_old)
+    outer = np.where(is_old & ~np.isnan(inner), np.nan, outer)
     sigma = implied_vol(outer, level, strike, life, rate, is_call)
-    # No out-of-the-money price: what time value the other leg shows has to do.
+    # No out-of-the-money price, or an old one: what time value the other leg shows has to do.
     left = np.isnan(outer) & ~np.isnan(inner)
     if left.any():
         level, life = np.broadcast_to(level, left.shape), np.broadcast_to(life, left.shape)

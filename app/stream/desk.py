@@ -25,6 +25,7 @@ _SIDE_FIELDS = [FIELD_INDEX[name] for name in ("ltp", "bid", "ask", "oi", "volum
 CHAINS_A_STEP = 4  # worked out together: about 2 ms
 _LIVE = {InstrumentState.LIVE, InstrumentState.QUIET}
 _OLD = {InstrumentState.STALE, InstrumentState.GAP}
+_OLD_CODES = [state.code for state in _OLD]
 
 
 class Chains(Protocol):
@@ -178,7 +179,7 @@ class Desk:
             chain.coverage = self._coverage(chain)
 
     def _input(self, chain: OpenChain) -> ChainInput:
-        calls, puts = (Side(*self._face.block(rows).T[_SIDE_FIELDS]) for rows in (chain.ce, chain.pe))
+        calls, puts = (self._side(rows) for rows in (chain.ce, chain.pe))
         return ChainInput(
             strikes=chain.strikes,
             calls=calls,
@@ -187,6 +188,11 @@ class Desk:
             future=self._face.cell(chain.future, "ltp"),
             expiry_ms=chain.legs.expiry_ms,
         )
+
+    def _side(self, rows: Rows) -> Side:
+        block = self._face.block(rows)
+        ltp, bid, ask, oi, volume = block.T[_SIDE_FIELDS]
+        return Side(ltp, bid, ask, oi, volume, np.isin(block[:, FIELD_INDEX["state"]], _OLD_CODES))
 
     def _summary(self, chain: OpenChain, told: Summary) -> Doc:
         return summary_doc(

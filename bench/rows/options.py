@@ -31,7 +31,7 @@ def _chain(number: int) -> ChainInput:
         sigma = 0.14 + 0.4 * np.log(strikes / level) ** 2
         price = np.maximum(0.05, black76.price(level, strikes, life, sigma, RATE, is_call))
         oi, volume = rng.integers(0, 1_000_000, (2, STRIKES)).astype(float)
-        sides.append(Side(price, price * 0.998, price * 1.002, oi, volume))
+        sides.append(Side(price, price * 0.998, price * 1.002, oi, volume, np.zeros(STRIKES, dtype=np.bool_)))
     return ChainInput(strikes, sides[0], sides[1], level, level, EXPIRY_MS)
 
 

@@ -18,12 +18,13 @@ RATE = 0.065
 FORWARD = 25_060.0
 SMILE = 0.12 + 2.0 * np.log(STRIKES / FORWARD) ** 2
 UNKNOWN = np.full(len(STRIKES), np.nan)
+NEW = np.zeros(len(STRIKES), dtype=np.bool_)
 
 
 def side(is_call: bool) -> Side:
     value = np.round(price(FORWARD, STRIKES, YEARS, RATE, SMILE, is_call), 2)
     oi = np.arange(1.0, len(STRIKES) + 1) * (100.0 if is_call else 150.0)
-    return Side(ltp=value, bid=value - 0.01, ask=value + 0.01, oi=oi, volume=oi * 2)
+    return Side(ltp=value, bid=value - 0.01, ask=value + 0.01, oi=oi, volume=oi * 2, is_old=NEW)
 
 
 def chain(**changes: object) -> ChainInput:
@@ -36,7 +37,7 @@ def summary_of(one: ChainInput) -> Summary:
 
 
 def silent(**known: object) -> Side:
-    return replace(Side(UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN), **known)  # type: ignore[arg-type]
+    return replace(Side(UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, NEW), **known)  # type: ignore[arg-type]
 
 
 def test_volatility_of_both_legs_is_the_smile() -> None:
@@ -112,6 +113,30 @@ def test_parity_takes_the_median_of_the_strikes_near_the_money(known: int) -> No
     growth = np.exp(RATE * YEARS)
     implied = STRIKES[near][:5] + growth * gaps[near][:5]
     assert summary_of(chain(**sides, spot=24_999.0 / growth)).forward == round(float(np.median(implied)), 2)
+
+
+def moved_on(*, is_call: bool, is_old: np.ndarray) -> Side:
+    """The forward was 400 lower when the connection of those legs was lost."""
+    now = side(is_call)
+    before = np.round(price(FORWARD - 400.0, STRIKES, YEARS, RATE, SMILE, is_call), 2)
+    ltp = np.where(is_old, before, now.ltp)
+    return replace(now, ltp=ltp, bid=ltp - 0.01, ask=ltp + 0.01, is_old=is_old)
+
+
+def test_old_prices_of_some_legs_move_no_forward_and_no_volatility_of_others() -> None:
+    lost = np.abs(STRIKES - 25_000.0) <= 200.0
+    lost_calls, lost_puts = lost & (STRIKES >= 25_050.0), lost & (STRIKES < 25_050.0)
+    one = chain(calls=moved_on(is_call=True, is_old=lost_calls), puts=moved_on(is_call=False, is_old=lost_puts))
+    (result,) = analyse([one], NOW_MS, RATE)
+    assert result.summary.forward == pytest.approx(FORWARD, abs=0.5)
+    assert np.allclose(result.calls[~lost_calls, 0], 100 * SMILE[~lost_calls], atol=0.05)
+    assert np.allclose(result.puts[~lost_puts, 0], 100 * SMILE[~lost_puts], atol=0.05)
+
+
+def test_where_all_prices_are_old_they_are_told_as_they_were() -> None:
+    old = np.ones(len(STRIKES), dtype=np.bool_)
+    calls, puts = (replace(side(is_call), is_old=old) for is_call in (True, False))
+    assert summary_of(chain(calls=calls, puts=puts)) == summary_of(chain())
 
 
 def test_parity_far_from_spot_is_not_believed() -> None:
