@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isnan
 
-from app.market.atm_engine import CachedWindow, ChainId
+from app.core.ids import OptionType
+from app.core.instruments import Instrument
+from app.market.atm_engine import CachedWindow, ChainId, nearest
 from app.market.instrument_master.registry import InstrumentRegistry
 from app.rest import limits
 from app.stream.desk import Desk
@@ -20,7 +23,7 @@ class _Look:
     """One window laid out: the rows of its legs."""
 
     window: CachedWindow
-    tokens: tuple[str, ...]
+    legs: tuple[Instrument, ...]
     rows: Rows
 
 
@@ -47,10 +50,28 @@ class DeskQuotes:
         future_ltp = chain.summary["future_ltp"]
         assert future_ltp is None or isinstance(future_ltp, float)
         told["basis"] = basis(future_ltp, underlying_ltp)
+        if underlying_source == "request" and underlying_ltp is not None:
+            told.update(self._at_the_money(look, underlying_ltp))
         return {
-            "rows": whole_rows(look.tokens, self._face.values[look.rows]),
+            "rows": whole_rows([each.token for each in look.legs], self._face.values[look.rows]),
             "summary": {**chain.summary, **told},
             "coverage": chain.coverage,
+        }
+
+    def _at_the_money(self, look: _Look, spot: float) -> dict[str, object]:
+        """What stands at the money of a price that the caller gave: the chain's summary goes by the feed's."""
+        strikes = look.window.ladder.strikes
+        strike = strikes[nearest(strikes, spot)]
+        rows = {
+            leg.option_type: row for leg, row in zip(look.legs, look.rows.tolist(), strict=True) if leg.strike == strike
+        }
+        call, put = (rows.get(side, -1) for side in (OptionType.CE, OptionType.PE))
+        straddle = round(self._face.cell(call, "ltp") + self._face.cell(put, "ltp"), 4)
+        ivs = [iv for row in (call, put) if not isnan(iv := self._face.cell(row, "iv"))]
+        return {
+            "atm_strike": strike,
+            "straddle": None if isnan(straddle) else straddle,
+            "atm_iv": next(iter(ivs), None),
         }
 
     def _laid_out(self, window: CachedWindow) -> _Look:
@@ -60,8 +81,8 @@ class DeskQuotes:
             return held
         if held is None:
             self._desk.acquire(window.chain)
-        legs = [each for each in self._registry.get_all(window.keys) if each is not None]
-        look = self._looks[window.chain] = _Look(window, tuple(each.token for each in legs), self._face.acquire(legs))
+        legs = tuple(each for each in self._registry.get_all(window.keys) if each is not None)
+        look = self._looks[window.chain] = _Look(window, legs, self._face.acquire(legs))
         self._looks.move_to_end(window.chain)
         if held is not None:
             self._face.release(held.rows)

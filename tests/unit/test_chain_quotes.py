@@ -93,6 +93,26 @@ def test_a_leg_that_left_the_chain_shows_no_volatility_of_before(looking: Lookin
     assert looking.through(window, 25_000.0)["rows"][edge.token]["iv"] is None
 
 
+def test_a_price_of_the_callers_own_has_its_own_money(looking: Looking) -> None:
+    world = looking.world
+    for strike, price in ((25_000, 120.0), (25_100, 70.0)):
+        for side, more in (("CE", 0.0), ("PE", 5.0)):
+            world.books.subscribe(world.leg(strike, side))
+            world.tick(world.leg(strike, side), price + more)
+    window = world.engine.look(NIFTY_CHAIN, 25_000.0)
+    told = orjson.loads(encode(looking.quotes(window, 25_110.0, "request")))
+    call = told["rows"][world.leg(25_100).token]
+    summary = told["summary"]
+    assert (summary["underlying_ltp"], summary["atm_strike"], summary["straddle"]) == (25_110.0, 25_100.0, 145.0)
+    assert summary["atm_iv"] == call["iv"] is not None
+    told = orjson.loads(encode(looking.quotes(window, 25_390.0, "request")))
+    assert (told["summary"]["atm_strike"], told["summary"]["straddle"], told["summary"]["atm_iv"]) == (
+        25_400,
+        None,
+        None,
+    )
+
+
 def test_only_the_latest_stay_laid_out(looking: Looking, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "LOOKS_KEPT", 1)
     looking.at()
