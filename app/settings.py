@@ -278,12 +278,8 @@ class Settings(BaseSettings):
         return self.bt_feed
 
     @property
-    def zone(self) -> ZoneInfo:
-        return ZoneInfo(self.bt_timezone)
-
-    @property
     def eod_rule(self) -> EndOfDayRule:
-        return parse_eod_time(self.bt_eod_time)
+        return parse_eod_time(self.bt_eod_time, ZoneInfo(self.bt_timezone))
 
     @property
     def is_loopback(self) -> bool:

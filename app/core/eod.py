@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, tzinfo
 
 from app.core.ids import Exchange, Segment
-from app.core.sessions import LOOK_AHEAD_DAYS, Calendar
+from app.core.sessions import INDIA, LOOK_AHEAD_DAYS, Calendar
 
 USUAL_END = time(15, 30)
 MAIN_SEGMENT = {Exchange.NSE: Segment.NSE_EQ, Exchange.BSE: Segment.BSE_EQ, Exchange.MCX: Segment.MCX_COMM}
@@ -23,9 +23,10 @@ class EndOfDay:
 
 @dataclass(frozen=True, slots=True)
 class EndOfDayRule:
-    """``BT_EOD_TIME``: one time for all, or one per exchange."""
+    """``BT_EOD_TIME``: one time for all, or one per exchange; on the clocks of ``zone`` (``BT_TIMEZONE``)."""
 
     times: tuple[tuple[frozenset[Exchange], time], ...]
+    zone: tzinfo = INDIA
 
     def of_day(self, calendar: Calendar, day: date) -> list[EndOfDay]:
         """The clean-ups of that day, in order of time.
@@ -38,7 +39,7 @@ class EndOfDayRule:
             lead = Exchange.NSE if Exchange.NSE in exchanges else min(exchanges)
             if not calendar.is_trading_day(lead, day):
                 continue
-            at = datetime.combine(day, clock, calendar.zone)
+            at = datetime.combine(day, clock, self.zone).astimezone(calendar.zone)
             if calendar.is_special(lead, day):
                 at = calendar.sessions(MAIN_SEGMENT[lead], day)[-1].close
             name = "ALL" if len(exchanges) == len(Exchange) else "+".join(sorted(exchanges))
@@ -47,7 +48,7 @@ class EndOfDayRule:
 
     def next_after(self, calendar: Calendar, moment: datetime) -> EndOfDay:
         """The first clean-up later than ``moment``."""
-        day = moment.astimezone(calendar.zone).date()
+        day = moment.astimezone(self.zone).date()
         for ahead in range(LOOK_AHEAD_DAYS):
             for each in self.of_day(calendar, day + timedelta(days=ahead)):
                 if each.at > moment:
@@ -56,7 +57,7 @@ class EndOfDayRule:
 
     def missed(self, calendar: Calendar, now: datetime) -> list[EndOfDay]:
         """The latest clean-up of each group at or before ``now``: due unless its mark is already stored."""
-        day = now.astimezone(calendar.zone).date()
+        day = now.astimezone(self.zone).date()
         latest: dict[frozenset[Exchange], EndOfDay] = {}
         for back in range(LOOK_AHEAD_DAYS):
             for each in self.of_day(calendar, day - timedelta(days=back)):
@@ -66,7 +67,7 @@ class EndOfDayRule:
         return sorted(latest.values(), key=lambda each: each.at)
 
 
-def parse_eod_time(text: str) -> EndOfDayRule:
+def parse_eod_time(text: str, zone: tzinfo = INDIA) -> EndOfDayRule:
     """Read ``15:30`` or ``NSE=15:40,BSE=15:40,MCX=23:55``; an exchange that is not named ends at the usual time.
 
     Raises:
@@ -74,7 +75,7 @@ def parse_eod_time(text: str) -> EndOfDayRule:
     """
     cleaned = text.strip()
     if "=" not in cleaned:
-        return EndOfDayRule(((frozenset(Exchange), _clock(cleaned)),))
+        return EndOfDayRule(((frozenset(Exchange), _clock(cleaned)),), zone)
     times: list[tuple[frozenset[Exchange], time]] = []
     for part in cleaned.split(","):
         name, _, clock = part.partition("=")
@@ -85,7 +86,7 @@ def parse_eod_time(text: str) -> EndOfDayRule:
         raise ValueError("an exchange is named twice")
     named = {exchange for exchanges, _ in times for exchange in exchanges}
     rest = [(frozenset({exchange}), USUAL_END) for exchange in Exchange if exchange not in named]
-    return EndOfDayRule((*times, *rest))
+    return EndOfDayRule((*times, *rest), zone)
 
 
 def _clock(text: str) -> time:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from app.core.ids import Exchange, Segment
 
+INDIA = ZoneInfo("Asia/Kolkata")  # what the exchanges' days and hours are told in
 NEW_YORK = ZoneInfo("America/New_York")
 LOOK_AHEAD_DAYS = 15  # no market stays closed longer
 SATURDAY = 5

@@ -67,7 +67,8 @@ class Schedule:
             await self._clean_up(missed)
         self.plan()
         self.scheduler.start()
-        self._log.info(f"[OK] EOD scheduler started ({shown_times(self._rule, f'{self._clock.now():%Z}')})")
+        zone = f"{self._clock.now().astimezone(self._rule.zone):%Z}"
+        self._log.info(f"[OK] EOD scheduler started ({shown_times(self._rule, zone)})")
 
     def plan(self) -> None:
         """Put every job on the scheduler; none runs before it is started."""

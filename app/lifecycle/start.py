@@ -185,7 +185,6 @@ class Starter:
             "BT_SIM_RATE": str(settings.bt_sim_rate),
             "BT_SIM_UNTRADED": str(settings.bt_sim_untraded),
             "BT_SIM_HOURS": settings.bt_sim_hours,
-            "BT_TIMEZONE": settings.bt_timezone,
             "BT_FEED": "simulator",
         }
         if settings.bt_sim_date is not None:

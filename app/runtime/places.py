@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from app.core.sessions import Calendar, parse_exchange_days
+from app.core.sessions import INDIA, Calendar, parse_exchange_days
 from app.runtime.clock import ShiftedClock
 from app.runtime.masters import MasterPlan, MasterSource, no_download
 from app.settings import Settings
@@ -21,15 +21,15 @@ LIFE_AHEAD_MAX_S = 366 * 86_400  # a number further ahead is no life of ours
 
 def clock_of(settings: Settings) -> ShiftedClock:
     """The service's clock: the machine's, on the day that ``BT_SIM_DATE`` names."""
-    return ShiftedClock(settings.zone, settings.bt_sim_date)
+    return ShiftedClock(INDIA, settings.bt_sim_date)
 
 
 def calendar_of(settings: Settings) -> Calendar:
     """The exchanges' calendar, or the simulator's own that never closes."""
     if settings.all_hours:
-        return Calendar([], settings.zone, always_open=True)
+        return Calendar([], INDIA, always_open=True)
     folder = files("app.core") / "calendars"
-    return Calendar([parse_exchange_days(each.read_text("utf-8")) for each in folder.iterdir()], settings.zone)
+    return Calendar([parse_exchange_days(each.read_text("utf-8")) for each in folder.iterdir()], INDIA)
 
 
 def local_masters_of(settings: Settings) -> MasterSource:

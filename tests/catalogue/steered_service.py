@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from app.core.sessions import Calendar
+from app.core.sessions import INDIA, Calendar
 from app.main import create_app
 from app.runtime.build import Given
 from app.runtime.clock import ShiftedClock
@@ -38,10 +38,10 @@ class SetClock:
 def main() -> None:
     settings = load_settings()
     machine = SetClock()
-    clock = ShiftedClock(settings.zone, settings.bt_sim_date, epoch_s=machine.epoch_s)
+    clock = ShiftedClock(INDIA, settings.bt_sim_date, epoch_s=machine.epoch_s)
     for number in STEPS:
         signal.signal(number, machine.step)
-    given = Given(clock=clock, calendar=Calendar([], settings.zone, always_open=True), limits=LIMITS)
+    given = Given(clock=clock, calendar=Calendar([], INDIA, always_open=True), limits=LIMITS)
     app = create_app(settings, given)
     uvicorn.run(app, host=settings.bt_host, port=settings.bt_port, log_level="warning", access_log=False)
 

@@ -14,6 +14,7 @@ import pytest
 
 from app.core.ids import Exchange, InstrumentKey, InstrumentKind, Segment
 from app.core.instruments import Instrument
+from app.core.sessions import INDIA
 from app.dhan.credentials import MintRefused, TotpMinter
 from app.dhan.option_chain import ChainRefused
 from app.dhan.scrip_master import MasterDownload, MasterUnavailable
@@ -64,7 +65,7 @@ async def upstream_to(port: int, folder: Path) -> AsyncIterator[Upstream]:
         dhan_api_url=f"https://127.0.0.1:{port}/v2",
         dhan_auth_url=f"https://127.0.0.1:{port}",
     )
-    clock = ShiftedClock(settings.zone, None)
+    clock = ShiftedClock(INDIA, None)
     made = build_upstream(settings, LivePrices().buffers, clock, "a key", lambda: None)
     try:
         yield made
@@ -79,7 +80,7 @@ async def test_nothing_is_said_to_a_server_with_a_bad_certificate(tmp_path: Path
             await upstream.feed.connect(0)
         with pytest.raises(ChainRefused, match="ConnectError"):
             await upstream.chains.previous_oi(NIFTY, date(2026, 2, 26))
-        clock = ShiftedClock(Settings().zone, None)
+        clock = ShiftedClock(INDIA, None)
         minter = TotpMinter(upstream.http, f"https://127.0.0.1:{server.port}", "1000000001", PIN, TOTP, clock)
         with pytest.raises(MintRefused, match="ConnectError"):
             await minter.mint()

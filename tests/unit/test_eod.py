@@ -40,6 +40,14 @@ def test_next_end_of_day(calendar: Calendar, now: str, due: str) -> None:
     assert parse_eod_time("15:30").next_after(calendar, at(now)).at == at(due)
 
 
+def test_the_time_is_on_the_clocks_of_its_zone(calendar: Calendar) -> None:
+    rule = parse_eod_time("10:00", ZoneInfo("UTC"))
+    assert rule.next_after(calendar, at("2026-02-03T10:00:00")).at == at("2026-02-03T15:30:00")
+    assert rule.next_after(calendar, at("2026-11-08T10:00:00")).at == at("2026-11-08T19:00:00"), "Muhurat's own end"
+    night = parse_eod_time("19:00", ZoneInfo("America/New_York"))
+    assert night.next_after(calendar, at("2026-02-07T04:00:00")).at == at("2026-02-07T05:30:00"), "Friday's, there"
+
+
 def test_after_downtime_only_the_latest_missed_is_due(calendar: Calendar) -> None:
     missed = parse_eod_time("15:30").missed(calendar, at("2026-02-09T09:00:00"))
     assert [each.mark for each in missed] == ["EOD:ALL:2026-02-06"]
