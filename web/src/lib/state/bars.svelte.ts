@@ -11,7 +11,7 @@ export class SessionBars {
   /** Why there are none. */
   problem = $state('');
 
-  /** Ask now and then again, until the returned function is called. */
+  /** Ask now, then again and again, and whenever the page is shown again, until the returned function is called. */
   watch(symbol: string, expiry: string | null): () => void {
     let stopped = false;
     this.held = null;
@@ -20,16 +20,21 @@ export class SessionBars {
       if (document.hidden) return;
       try {
         const more = await live.api.bars(symbol, expiry, nextSince(this.held));
-        if (!stopped) this.held = joinBars(this.held, more);
+        if (stopped) return;
+        this.held = joinBars(this.held, more);
+        this.problem = '';
       } catch (error) {
         if (!stopped) this.problem = error instanceof ApiError ? error.message : 'the service does not answer';
       }
     };
     untrack(() => void ask()); // what is held already must not begin the watch anew
-    const timer = setInterval(() => void ask(), EVERY_MS);
+    const again = () => void ask();
+    const timer = setInterval(again, EVERY_MS);
+    document.addEventListener('visibilitychange', again);
     return () => {
       stopped = true;
       clearInterval(timer);
+      document.removeEventListener('visibilitychange', again);
     };
   }
 }
