@@ -133,3 +133,19 @@ async def test_a_sign_out_that_the_service_did_not_hear_says_so(browser: Browser
         await desk.at_test_id("sign-out").click()
         await desk.note("Signed out on this page only")
         await expect(desk.at_test_id("sign-in")).to_be_visible()
+
+
+async def test_the_board_of_one_user_is_not_shown_to_the_next(browser: Browser, guarded: Service) -> None:
+    async with Desk.at(browser, guarded.url, "#/health") as desk:
+        await expect(desk.at_test_id("sign-in")).to_be_visible()
+        await desk.sign_in("asha", PASSWORD)
+        await expect(desk.at_test_id("subs-count")).to_contain_text(" of ")
+        await desk.at_test_id("subs-search").fill("gold")
+        desk.tolerates_outage = True
+        await desk.page.route("**/api/v2/subscriptions/*", lambda route: route.abort())  # the next one's are late
+        await desk.at_test_id("sign-out").click()
+        await expect(desk.at_test_id("sign-in")).to_be_visible()
+        await expect(desk.at_test_id("subs-count")).not_to_contain_text(" of ")
+        await desk.sign_in("vikram", PASSWORD)
+        await expect(desk.at_test_id("subs-search")).to_have_value("")
+        await expect(desk.at_test_id("audit-log").locator("tbody tr")).to_have_text("Asking the service…")
