@@ -51,6 +51,22 @@ async def test_telephone_fits_and_turns_its_columns(browser: Browser, service: S
         assert wide <= 0
 
 
+async def test_on_a_telephone_the_details_give_way_to_what_is_gone_to(browser: Browser, service: Service) -> None:
+    async with Desk.at(browser, service.url, screen=PHONE, has_touch=True, is_mobile=True) as phone:
+        await phone.live()
+        await phone.atm_row.locator(".c-ltp.ce").tap()
+        await expect(phone.at_test_id("detail")).to_be_visible()
+        await phone.at_test_id("nav-watch").tap()
+        await expect(phone.at_test_id("detail")).to_have_count(0)
+        await expect(phone.at_test_id("entries")).to_contain_text("its + adds it here")
+        await expect(phone.at_test_id("entries").get_by_text("Shift Enter")).not_to_be_visible()
+        await phone.at_test_id("nav-chain").tap()
+        await phone.atm_row.locator(".c-ltp.ce").tap()
+        await (await phone.search("sensex")).first.tap()
+        await expect(phone.at_test_id("detail")).to_have_count(0)
+        await expect(phone.chain).to_have_attribute("data-symbol", "SENSEX")
+
+
 async def test_reduced_motion_takes_the_flash_background_away(browser: Browser, service: Service) -> None:
     async with Desk.at(browser, service.url, reduced_motion="reduce") as calm:
         await calm.live()
