@@ -45,7 +45,8 @@ class BarRoutes:
         since_ms: SinceQuery = None,
         exchange: ExchangeQuery = None,
     ) -> Response:
-        """Of the last session until the next one begins. The last minute may still run (`partial`)."""
+        """Of the last session until the next one begins. The last minute may still run (`partial`). Open interest
+        above 16 million is rounded to its first seven digits."""
         services = self._services
         chain = None if expiry is None else services.atm.chain_id(symbol, expiry, exchange)
         name = services.registry.resolve_symbol(symbol) if chain is None else chain.symbol
