@@ -41,6 +41,7 @@ SPELL_EVERY, SPELL_S = 50.0, 120.0  # minutes on average between the beginnings 
 DAY_EDGES, EDGE_S = (0.0, 7.5, 14.5, 374.5, 389.5, 399.5), 60.0  # minutes after 09:00: opens, closes, auctions
 COMPLAINTS_MAX = 20
 SETTLE_S = 600.0  # 806 and 429 may keep a connection away for minutes
+SETTLE_LOOK_S = 4.0  # not in step with the uses that are noted every five seconds and stored within the next
 STANDSTILL_ROUNDS = 11  # of the publisher: the slowest rate is one in ten
 EDGES = (
     (8, 43),
@@ -242,7 +243,7 @@ class Play:
                 for each in lacking:
                     self.complain(f"not settled: {each}")
                 break
-            await self._watch(5.0)
+            await self._watch(SETTLE_LOOK_S)
         self.outcome.settled_s = self._loop.time() - began
 
     async def _compare(self) -> None:
