@@ -136,6 +136,15 @@ class Service:
         self.process.kill()
         self.process.wait()
 
+    def freeze(self) -> None:
+        """Stop it where it stands: its connections stay open and silent until :meth:`thaw`."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
     def hang_up(self) -> None:
         """Close the connections of the client; the next call opens new ones."""
         self.http.close()

@@ -53,6 +53,21 @@ async def test_service_killed_and_back(browser: Browser, own: Service) -> None:
         await expect(desk.at_test_id("not-live")).to_have_count(0)
 
 
+async def test_service_frozen_and_back(browser: Browser, own: Service) -> None:
+    """Its connections stand and say nothing: the age grows at once, then silence counts as down."""
+    async with Desk.at(browser, own.url) as desk:
+        await desk.live()
+        desk.tolerates_outage = True
+        badge = desk.at_test_id("feed-badge")
+        own.freeze()
+        await expect(badge).to_contain_text(re.compile(r"LIVE [3-9] s"))
+        await expect(desk.chain).to_have_attribute("data-fresh", "false")
+        await expect(badge).to_have_attribute("data-feed", "down")
+        own.thaw()
+        await desk.live()
+        await expect(desk.at_test_id("not-live")).to_have_count(0)
+
+
 async def test_feed_cut_and_back(browser: Browser, own: Service) -> None:
     async with Desk.at(browser, own.url) as desk:
         await desk.live()

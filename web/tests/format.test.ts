@@ -62,6 +62,7 @@ describe('times', () => {
     expect(moment(Date.UTC(2026, 1, 6, 18, 0), friday)).toBe('23:30');
     expect(moment(Date.UTC(2026, 1, 9, 3, 45), friday)).toBe('9 Feb 09:15');
     expect(moment(Date.UTC(2026, 1, 9, 3, 45), NaN)).toBe('09:15');
+    expect([moment(NaN, friday), moment(0, friday)]).toEqual([DASH, DASH]);
   });
 
   it('tells ages in the unit a person would', () => {

@@ -35,7 +35,7 @@ function oiChangePct(store: RowStore, slot: number): number {
 
 const COLUMNS: Record<string, Column> = {
   oi: { key: 'oi', label: 'OI', title: 'Open interest', value: field('oi'), text: compact, units: true, bar: true, grow: 1.15 },
-  doi: { key: 'doi', label: 'Chg OI', title: 'Change of open interest since the previous session', value: field('oi_change'), text: signedCompact, signed: true, units: true },
+  doi: { key: 'doi', label: 'Chg OI', title: 'Change of open interest since the previous session; a dash where that is not known', value: field('oi_change'), text: signedCompact, signed: true, units: true },
   doip: { key: 'doip', label: 'Chg OI %', title: 'Change of open interest in percent', value: oiChangePct, text: (v) => percent(v, 1), signed: true },
   vol: { key: 'vol', label: 'Volume', title: 'Volume today', value: field('volume'), text: compact, units: true, grow: 1.1 },
   iv: { key: 'iv', label: 'IV', title: 'Implied volatility, percent a year', value: field('iv'), text: plain(1), grow: 0.75 },

@@ -94,9 +94,9 @@ export function clock(ms: number, seconds = true): string {
 
 export const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
 
-/** The time of day, with its date in front where that is not today. */
+/** The time of day, with its date in front where that is not today; a dash where there is none. */
 export function moment(ms: number, nowMs: number, seconds = false): string {
-  if (Number.isNaN(nowMs) || istDay(ms) === istDay(nowMs)) return clock(ms, seconds);
+  if (!ms || Number.isNaN(nowMs) || istDay(ms) === istDay(nowMs)) return clock(ms, seconds);
   const at = new Date(ms + IST_OFFSET_MS);
   return `${at.getUTCDate()} ${MONTHS[at.getUTCMonth()]} ${clock(ms, seconds)}`;
 }
