@@ -20,7 +20,7 @@ from app.market.wishes import Wish
 from app.ports.clock import Clock
 
 AskChain = Callable[[Instrument, date], Awaitable[Mapping[tuple[float, OptionType], int]]]
-LOOK_S = 30.0
+LOOK_S = 5.0
 LEGS_A_STEP = 1_000  # some 2 ms
 REFUSALS_MAX = 3  # in a row; then everybody waits
 PAUSE_S = 900.0
