@@ -11,7 +11,8 @@ from app.market.live_prices import KNOWN_AFTER
 from tests.service import Service
 
 PASSWORD = "correct horse battery staple"
-ADMIN, USERS = "root", ("asha", "vikram")
+LONG_NAME = "venkata.narasimha.rajuvaripeta.of.the.derivatives.desk"
+ADMIN, USERS = "root", ("asha", "vikram", LONG_NAME)
 WIDE = (
     *((symbol, "COMMODITY_OPTION") for symbol in ("GOLD", "SILVER", "COPPER")),
     *((symbol, "INDEX_OPTION") for symbol in ("FINNIFTY", "MIDCPNIFTY", "SENSEX", "BANKEX")),
@@ -19,7 +20,7 @@ WIDE = (
 
 
 def add_people(service: Service) -> None:
-    """An admin and two users, all with the one password."""
+    """An admin and some users, all with the one password."""
     for name, *flags in ((ADMIN, "--admin"), *((name,) for name in USERS)):
         subprocess.run(
             [sys.executable, "-m", "app.cli", "user", "add", name, *flags, "--password-stdin"],

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Locator, expect
 
 from tests.e2e.crowd import kept
-from tests.e2e.desk import Desk
+from tests.e2e.desk import PHONE, Desk
 from tests.service import Service
 
 LISTS = ("swing", "expiry day")
@@ -63,6 +63,19 @@ async def test_a_list_is_made_renamed_filled_and_deleted(desk: Desk, service: Se
     await desk.at_test_id("list-delete-yes").click()
     await expect(tab(desk, "positional")).to_have_count(0)
     assert [one["name"] for one in service.get("/api/v2/watchlists/1")["lists"]] == ["default"]
+
+
+async def test_a_long_name_leaves_prices_and_chain_their_place(sorted_desk: Desk, service: Service) -> None:
+    desk = sorted_desk
+    service.post("/api/v2/watchlists/create", {"user_id": 1, "name": "W" * 40}).raise_for_status()
+    await tab(desk, LISTS[0]).click()
+    await expect(tab(desk, "W" * 40)).to_be_visible()
+    place = await desk.chain.bounding_box()
+    assert place is not None
+    assert place["x"] < 300
+    await desk.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    await desk.go("#/watch")
+    await expect(desk.entry("SBIN").locator(".pct")).to_be_in_viewport(ratio=1)
 
 
 async def test_entries_are_ordered_by_drag_and_by_key_and_stay_so(sorted_desk: Desk, service: Service) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.e2e.crowd import PASSWORD, add_people
-from tests.e2e.desk import LIVE_MS, Desk
+from tests.e2e.crowd import LONG_NAME, PASSWORD, add_people
+from tests.e2e.desk import LIVE_MS, PHONE, Desk
 from tests.service import Service, link_masters
 
 
 @pytest.fixture(scope="module")
 def guarded(built_page: Path, tmp_path_factory: pytest.TempPathFactory, masters: Path) -> Iterator[Service]:
-    """A service that asks everybody for a sign-in, with an admin and two users."""
+    """A service that asks everybody for a sign-in, with an admin and some users."""
     service = Service(tmp_path_factory.mktemp("guarded"), {"BT_AUTH": "required"})
     link_masters(service, masters)
     with service:
@@ -36,6 +36,17 @@ async def test_sign_in_is_asked_for_and_the_screen_stays_behind_it(browser: Brow
         await expect(desk.chain).to_have_attribute("data-symbol", "BANKNIFTY")
         await desk.at_test_id("sign-out").click()
         await expect(desk.at_test_id("sign-in")).to_be_visible()
+
+
+async def test_a_long_name_of_a_user_leaves_the_page_its_width(browser: Browser, guarded: Service) -> None:
+    async with Desk.at(browser, guarded.url, screen=PHONE) as phone:
+        await expect(phone.at_test_id("sign-in")).to_be_visible()
+        await phone.sign_in(LONG_NAME, PASSWORD)
+        await phone.live()
+        wide = await phone.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0
+        for name in ("search", "sign-out"):
+            await expect(phone.at_test_id(name)).to_be_in_viewport(ratio=1)
 
 
 async def test_an_expired_session_is_told_and_the_screen_is_kept(browser: Browser, guarded: Service) -> None:
