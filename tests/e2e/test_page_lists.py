@@ -76,6 +76,10 @@ async def test_a_long_name_leaves_prices_and_chain_their_place(sorted_desk: Desk
     await desk.page.set_viewport_size(PHONE)  # type: ignore[arg-type]
     await desk.go("#/watch")
     await expect(desk.entry("SBIN").locator(".pct")).to_be_in_viewport(ratio=1)
+    await tab(desk, "W" * 40).click()
+    await desk.at_test_id("list-delete").click()
+    title = desk.at_test_id("list-delete-dialog").get_by_role("heading")
+    assert not await title.evaluate("title => title.scrollWidth > title.clientWidth")
 
 
 async def test_entries_are_ordered_by_drag_and_by_key_and_stay_so(sorted_desk: Desk, service: Service) -> None:
