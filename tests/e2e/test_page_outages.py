@@ -13,6 +13,7 @@ from playwright.async_api import Browser, expect
 
 from tests.e2e.crowd import fill_to_eviction, heal, inject, silence_line_of_atm
 from tests.e2e.desk import LIVE_MS, Desk
+from tests.e2e.slow_line import SlowLine
 from tests.service import Service, link_masters
 
 SOON_MS = 150_000
@@ -54,18 +55,28 @@ async def test_service_killed_and_back(browser: Browser, own: Service) -> None:
 
 
 async def test_service_frozen_and_back(browser: Browser, own: Service) -> None:
-    """Its connections stand and say nothing: the age grows at once, then silence counts as down."""
+    """Its connections stand and say nothing: an answer is overdue at once, then silence counts as down."""
     async with Desk.at(browser, own.url) as desk:
         await desk.live()
         desk.tolerates_outage = True
         badge = desk.at_test_id("feed-badge")
         own.freeze()
-        await expect(badge).to_contain_text(re.compile(r"LIVE [3-9] s"))
+        await expect(badge).to_have_attribute("data-feed", "delayed")
         await expect(desk.chain).to_have_attribute("data-fresh", "false")
         await expect(badge).to_have_attribute("data-feed", "down")
         own.thaw()
         await desk.live()
         await expect(desk.at_test_id("not-live")).to_have_count(0)
+
+
+async def test_a_slow_line_is_told_for_what_comes_over_it_is_old(browser: Browser, own: Service) -> None:
+    async with SlowLine.to(own.port) as line, Desk.at(browser, line.url) as desk:
+        await desk.live()
+        line.bytes_a_second = 4_000
+        badge = desk.at_test_id("feed-badge")
+        await expect(badge).to_contain_text(re.compile(r"DELAYED [3-9] s"))
+        line.bytes_a_second = None
+        await expect(badge).to_have_attribute("data-feed", "live", timeout=LIVE_MS)
 
 
 async def test_feed_cut_and_back(browser: Browser, own: Service) -> None:

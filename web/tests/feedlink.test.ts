@@ -9,6 +9,7 @@ const LIVE: FeedFacts = {
   source: 'dhan',
   connections: [line('up'), line('down')],
   anyOpen: true,
+  delayMs: 40,
   dataAgeMs: 300,
 };
 
@@ -24,6 +25,7 @@ describe('the word for the feed', () => {
     ['down in a closed market too', { connections: [line('down')], anyOpen: false }, 'FEED DOWN'],
     ['a closed market is neither stale nor live', { anyOpen: false, dataAgeMs: 9e6 }, 'CONNECTED'],
     ['no data before the first packet', { dataAgeMs: Infinity }, 'NO DATA YET'],
+    ['never live over a slow line', { delayMs: 7_400 }, 'DELAYED 7 s'],
     ['stale in session', { dataAgeMs: 20_000 }, 'FEED STALE 20 s'],
   ];
   it.each(cases)('%s', (_what, facts, text) => {

@@ -60,6 +60,7 @@ let links: Link[];
 let events: StreamEvent[];
 let refused: number;
 let unread: string[];
+let delays: number[];
 let token: string | null;
 let client: StreamClient;
 
@@ -91,6 +92,7 @@ beforeEach(() => {
   events = [];
   refused = 0;
   unread = [];
+  delays = [];
   token = null;
   client = new StreamClient(
     () => {
@@ -101,6 +103,7 @@ beforeEach(() => {
       link: (state) => links.push(state),
       event: (event) => events.push(event),
       heard: () => {},
+      delay: (ms) => delays.push(ms),
       unauthenticated: () => refused++,
       unreadable: (why) => unread.push(why),
     },
@@ -189,7 +192,7 @@ describe('topics', () => {
     expect(socket.take()).toEqual([{ op: 'subscribe', topics: ['late'], max_rate_hz: 5 }]);
     socket.say(snapshot('late', 1));
     timers.advance(2_000);
-    expect(socket.take()).toEqual([]);
+    expect(socket.take()).toEqual([{ op: 'ping' }]);
   });
 
   it('gives events on', () => {
@@ -232,9 +235,42 @@ describe('connection', () => {
     const socket = opened();
     timers.advance(5_100);
     expect(socket.take()).toEqual([{ op: 'ping' }]);
+    expect(delays.at(-1)).toBe(3_000);
     timers.advance(6_000);
     expect(socket.closed).toBe(true);
     expect(links.at(-1)).not.toBe('open');
+  });
+
+  it('measures how old what arrives is by how long an answer takes', () => {
+    const socket = opened();
+    timers.advance(2_000);
+    expect(socket.take()).toEqual([{ op: 'ping' }]);
+    for (let i = 0; i < 5; i++) {
+      timers.advance(1_000);
+      socket.say({ type: 'delta', topic: 'other', seq: 1, at_ms: 1, data: {} }); // a slow line is not a silent one
+    }
+    expect(socket.take()).toEqual([]);
+    expect(delays.at(-1)).toBe(5_000);
+    socket.say({ type: 'pong', at_ms: 1 });
+    timers.advance(2_000);
+    expect(socket.take()).toEqual([{ op: 'ping' }]);
+    timers.advance(30);
+    socket.say({ type: 'pong', at_ms: 1 });
+    expect(delays.at(-1)).toBe(30);
+  });
+
+  it('waits for no answer to a ping that was refused or lost', () => {
+    const socket = opened();
+    timers.advance(2_000);
+    socket.say({ type: 'error', code: 'RATE_LIMITED' });
+    socket.take();
+    timers.advance(2_000);
+    expect(socket.take()).toEqual([{ op: 'ping' }]);
+    for (let i = 0; i < 34; i++) {
+      timers.advance(1_000);
+      socket.say({ type: 'delta', topic: 'other', seq: 1, at_ms: 1, data: {} });
+    }
+    expect(socket.take()).toEqual([{ op: 'ping' }]);
   });
 
   it('says what it cannot read and starts again with a new connection', () => {

@@ -3,6 +3,8 @@ import { age } from './format';
 
 /** In session, data older than this is called stale. */
 const STALE_MS = 15_000;
+/** A line with this delay is slow; less goes with any distance. */
+const SLOW_MS = 2_000;
 
 export interface FeedFacts {
   signedOut: boolean;
@@ -15,6 +17,8 @@ export interface FeedFacts {
   /** The service's connections to the exchange feed. */
   connections: readonly Pick<ConnectionStatus, 'active' | 'state'>[];
   anyOpen: boolean;
+  /** How long the stream's answers take. */
+  delayMs: number;
   /** Age of the newest packet; Infinity before the first. */
   dataAgeMs: number;
 }
@@ -29,7 +33,7 @@ export interface FeedLink {
 
 /** The one word for whether the numbers on screen are live; the first reason that applies says why not. */
 export function feedLink(facts: FeedFacts): FeedLink {
-  const { stream, connections, dataAgeMs } = facts;
+  const { stream, connections, delayMs, dataAgeMs } = facts;
   if (facts.signedOut) return { text: 'SIGNED OUT', tone: 'bad', name: 'signed-out', said: 'Signed out' };
   if (stream === 'connecting') return { text: 'CONNECTING', tone: 'bad', name: 'down', said: 'Connecting' };
   if (stream !== 'open') return { text: 'STREAM DOWN', tone: 'bad', name: 'down', said: 'Stream down' };
@@ -41,6 +45,7 @@ export function feedLink(facts: FeedFacts): FeedLink {
       : { text: 'FEED DOWN', tone: 'bad', name: 'feed-down', said: 'Feed down' };
   }
   if (!facts.anyOpen) return { text: 'CONNECTED', tone: 'plain', name: 'closed', said: 'Connected, markets closed' };
+  if (delayMs > SLOW_MS) return { text: `DELAYED ${age(delayMs)}`, tone: 'warn', name: 'delayed', said: 'Delayed: the line to the service is slow' };
   if (dataAgeMs === Infinity) return { text: 'NO DATA YET', tone: 'warn', name: 'stale', said: 'No data yet' };
   if (dataAgeMs > STALE_MS) return { text: `FEED STALE ${age(dataAgeMs)}`, tone: 'warn', name: 'stale', said: 'Feed stale' };
   return { text: `LIVE ${age(dataAgeMs)}`, tone: 'good', name: 'live', said: 'Feed live' };

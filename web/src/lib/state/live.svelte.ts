@@ -45,6 +45,8 @@ class Live {
   health = $state.raw<Health | null>(null);
   /** False from the first failed request on: the badges then say so. */
   reachable = $state(true);
+  /** How long the stream's answers take, ms: what is shown may be as old. */
+  delayMs = $state(0);
   notes = $state.raw<Note[]>([]);
   /** Row updates a second that reached this page. */
   rate = $state(0);
@@ -72,6 +74,7 @@ class Live {
       link: (state) => (this.link = state),
       event: (event) => this.event(event),
       heard: (atMs) => this.heard(atMs),
+      delay: (ms) => (this.delayMs = ms),
       unauthenticated: () => this.needSignIn(),
       unreadable: (why) => this.note(`The stream cannot be read (${why}): reload this page`, 'bad'),
     },

@@ -16,6 +16,8 @@ export interface StreamHooks {
   event(event: StreamEvent): void;
   /** The service's clock as seen at the arrival of a message. */
   heard(atMs: number): void;
+  /** How long a question and its answer take now: on a slow line what arrives is as old, whatever it says of itself. */
+  delay(ms: number): void;
   /** The service wants a (new) sign-in; the client stays down until `reconnect`. */
   unauthenticated(): void;
   /** A message that this page cannot read: most likely the service is newer than the page. */
@@ -42,8 +44,10 @@ export interface Timers {
 
 const BACKOFF_FIRST_MS = 250;
 const BACKOFF_MAX_MS = 10_000;
-const SILENCE_PING_MS = 4_000;
+const PING_EVERY_MS = 2_000;
 const SILENCE_DEAD_MS = 9_000;
+/** By then the service has cut off whoever reads so slowly: the answer was lost. */
+const PING_LOST_MS = 30_000;
 const WATCH_EVERY_MS = 1_000;
 /** The service takes so many messages a second from one client, and says only that it was one too many. */
 const ASK_AGAIN_MS = 1_000;
@@ -72,7 +76,11 @@ export class StreamClient {
   private watchTimer = 0;
   private againTimer = 0;
   private heardAt = 0;
-  private pinged = false;
+  /** When the ping was sent that has no answer yet; 0: none is on its way. */
+  private pingedAt = 0;
+  private answeredAt = 0;
+  /** Of the last ping that was answered. */
+  private roundTrip = 0;
   private paused = false;
   private stopped = true;
   private readonly frames = new FrameDecoder();
@@ -148,7 +156,8 @@ export class StreamClient {
     socket.onopen = () => this.opened(socket);
     socket.onmessage = (event) => this.received(socket, event.data);
     socket.onclose = (event) => this.closed(socket, event.code);
-    this.heardAt = this.timers.now();
+    this.heardAt = this.answeredAt = this.timers.now();
+    this.pingedAt = this.roundTrip = 0;
     this.watch();
   }
 
@@ -171,7 +180,6 @@ export class StreamClient {
   private received(socket: Socket, data: unknown): void {
     if (socket !== this.socket) return;
     this.heardAt = this.timers.now();
-    this.pinged = false;
     let message: (ServerMessage & { at_ms?: number }) | null;
     try {
       message = this.parse(data);
@@ -185,6 +193,7 @@ export class StreamClient {
     if (message.type === 'snapshot' || message.type === 'delta') this.data(message as DataMessage);
     else if (message.type === 'event') this.hooks.event(message as StreamEvent);
     else if (message.type === 'error') this.failed(message as ErrorMessage);
+    else if (message.type === 'pong' && this.pingedAt) this.answered();
   }
 
   private parse(data: unknown): (ServerMessage & { at_ms?: number }) | null {
@@ -248,6 +257,7 @@ export class StreamClient {
 
   /** The refusal does not tell of which topic: a moment later all are asked for that have no answer by then. */
   private askAgain(): void {
+    this.forgetPing();
     this.timers.clear(this.againTimer);
     this.againTimer = this.timers.set(() => {
       for (const [name, topic] of this.topics) if (topic.seq < 0 || topic.resuming) this.ask(name, topic);
@@ -286,7 +296,27 @@ export class StreamClient {
     for (const sink of topic.sinks) sink.lost?.();
   }
 
-  /** Silence is no proof of life: ask, then give the connection up. */
+  private answered(): void {
+    this.roundTrip = this.timers.now() - this.pingedAt;
+    this.forgetPing();
+    this.hooks.delay(this.roundTrip);
+  }
+
+  private waited(): void {
+    const ms = this.timers.now() - this.pingedAt;
+    this.hooks.delay(Math.max(this.roundTrip, ms));
+    if (ms > PING_LOST_MS) this.forgetPing();
+  }
+
+  private forgetPing(): void {
+    this.pingedAt = 0;
+    this.answeredAt = this.timers.now();
+  }
+
+  /**
+   * Silence is no proof of life, nor is what comes proof of its age: numbers wait in the buffers of a slow line, and
+   * tell a time that was. An answer waits behind them, so its delay is theirs.
+   */
   private watch(): void {
     this.timers.clear(this.watchTimer);
     this.watchTimer = this.timers.set(() => {
@@ -295,8 +325,9 @@ export class StreamClient {
         this.closed(this.socket, 4000);
         return;
       }
-      if (silent > SILENCE_PING_MS && !this.pinged) {
-        this.pinged = true;
+      if (this.pingedAt) this.waited();
+      else if (this.link === 'open' && this.timers.now() - this.answeredAt >= PING_EVERY_MS) {
+        this.pingedAt = this.timers.now();
         this.send({ op: 'ping' });
       }
       this.watch();
