@@ -127,6 +127,7 @@ class Settings(BaseSettings):
 
     bt_linger_s: float = Field(default=30.0, ge=0, le=3600)
     bt_watchdog_s: float = Field(default=15.0, gt=0, le=600)
+    bt_late_s: float = Field(default=5.0, ge=1.5, le=30)
     bt_hand_over_s: float = Field(default=15.0, gt=0, le=3600)
     bt_ask_again_s: float = Field(default=60.0, ge=5, le=3600)
     bt_ask_again_max_s: float = Field(default=1800.0, ge=5, le=86_400)

@@ -42,6 +42,7 @@ class PoolPolicy:
     """Every waiting time of the pool, in seconds, and its other limits."""
 
     watchdog_s: float = 15.0
+    late_s: float = 5.0  # a connection whose prices are older at the median is late
     backoff_base_s: float = 0.25
     backoff_cap_s: float = 30.0
     healthy_s: float = 60.0

@@ -57,7 +57,7 @@ class WebSocketManager:
         self._counters = board.buffers.counters
         self._book = CarriedBook(board, limits, clock.now_ms)
         watchdog = Watchdog(self._book, board, calendar, limits, policy)
-        self._gauge = FeedGauge(board.buffers, clock)
+        self._gauge = FeedGauge(board.buffers, clock, policy.late_s * 1000.0)
         self._pool = FeedPool(self._book, feed, clock, rng, watchdog, self._gauge, policy, hooks)
         self._wishes: WishesByToken | None = None
 
@@ -125,6 +125,12 @@ class WebSocketManager:
     @property
     def connected(self) -> int:
         return self._pool.connected
+
+    @property
+    def late_ms(self) -> dict[int, float]:
+        """Connections (1-based) whose prices come late, and how late at the median."""
+        readings = ((index + 1, self._gauge.reading(index)) for index in range(self._limits.connections))
+        return {number: reading.lag_p50_ms or 0.0 for number, reading in readings if reading.is_late}
 
     @property
     def is_away(self) -> bool:
@@ -206,6 +212,7 @@ class WebSocketManager:
             "packets_per_s": reading.packets_per_s,
             "lag_p50_ms": reading.lag_p50_ms,
             "lag_p99_ms": reading.lag_p99_ms,
+            "late": reading.is_late,
         }
 
 

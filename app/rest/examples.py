@@ -120,6 +120,7 @@ WS_STATUS: dict[str, Any] = {
             "packets_per_s": 3012.4,
             "lag_p50_ms": 530.0,
             "lag_p99_ms": 1050.0,
+            "late": False,
         }
     },
 }

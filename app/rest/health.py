@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from starlette.responses import Response
 
 from app.core.errors import StoreUnavailable
+from app.ports.feed import LAG_BUCKET_MS, LAG_BUCKETS
 from app.rest import limits
 from app.rest.answers import JsonAnswer, problem
 from app.rest.services import Services
@@ -60,7 +62,10 @@ class HealthRoutes:
 
     def _feed_reasons(self) -> list[str]:
         up, total = self._services.pool.connected, self._services.connections
-        return [] if up == total else [f"{up} of {total} feed connections are up"]
+        found = [] if up == total else [f"{up} of {total} feed connections are up"]
+        if late := self._services.pool.late_ms:
+            found.append(_late_reason(late, is_all=len(late) == up))
+        return found
 
     async def _store_reason(self) -> str | None:
         try:
@@ -72,3 +77,12 @@ class HealthRoutes:
             return f"store: no answer within {limits.PING_TIMEOUT_S:g} s"
         trouble = self._services.store.trouble  # a read may work where no write does
         return None if trouble is None else f"store: {trouble}"
+
+
+def _late_reason(late: Mapping[int, float], *, is_all: bool) -> str:
+    """``late``: connections (1-based) and how old, in ms, their prices are when they come."""
+    which = "all connections" if is_all else f"connection {', '.join(map(str, late))}"
+    age_ms = max(late.values())
+    more = " or more" if age_ms > LAG_BUCKET_MS * (LAG_BUCKETS - 1) else ""  # longer lags are not told apart
+    cause = ", or this machine's clock is ahead" if is_all else ""
+    return f"prices on {which} are {age_ms / 1000:.0f} s{more} old when they come{cause}"

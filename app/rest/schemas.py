@@ -335,6 +335,7 @@ class Connection(Answer):
     packets_per_s: float
     lag_p50_ms: float | None
     lag_p99_ms: float | None
+    late: bool
 
 
 class WsStatus(Answer):

@@ -105,6 +105,7 @@ def build_policy(settings: Settings) -> PoolPolicy:
     """The named policy settings of the contract's rule 13."""
     return PoolPolicy(
         watchdog_s=settings.bt_watchdog_s,
+        late_s=settings.bt_late_s,
         hand_over_s=settings.bt_hand_over_s,
         ask_again_s=settings.bt_ask_again_s,
         ask_again_cap_s=settings.bt_ask_again_max_s,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.market.feed_gauge import FeedGauge, FeedReading
+from app.market.feed_gauge import LATE_LOOKS, WINDOW_LOOKS, FeedGauge, FeedReading
 from app.ports.feed import LAG_BUCKET_MS, LAG_BUCKETS, TickBuffers
 from tests.tiny_market import HandClock
 
@@ -13,7 +13,7 @@ class Rig:
     def __init__(self) -> None:
         self.buffers = TickBuffers(slots=8, connections=2)
         self.clock = HandClock()
-        self.gauge = FeedGauge(self.buffers, self.clock)
+        self.gauge = FeedGauge(self.buffers, self.clock, late_ms=5_000.0)
 
     def second(self, packets: int, *lags_ms: int) -> None:
         """One second on connection 0."""
@@ -56,3 +56,35 @@ def test_a_lag_longer_than_the_histogram_is_told_as_its_end() -> None:
     rig = Rig()
     rig.second(1, 3_600_000)
     assert rig.gauge.reading(0).lag_p50_ms == pytest.approx(LAG_BUCKETS * LAG_BUCKET_MS, abs=LAG_BUCKET_MS)
+
+
+def test_a_connection_is_late_once_its_prices_were_old_for_a_while_and_until_they_are_not() -> None:
+    rig = Rig()
+    rig.second(10, *[200] * 10)
+    for _ in range(WINDOW_LOOKS + LATE_LOOKS):
+        rig.second(10, *[12_000] * 10)
+    assert rig.gauge.reading(0).is_late
+    assert not rig.gauge.reading(1).is_late
+    for _ in range(WINDOW_LOOKS // 2):
+        rig.second(10, *[200] * 10)
+    assert rig.gauge.reading(0).is_late
+    for _ in range(LATE_LOOKS):
+        rig.second(10, *[200] * 10)
+    assert not rig.gauge.reading(0).is_late
+
+
+def test_old_trades_told_at_once_after_a_gap_are_not_late() -> None:
+    rig = Rig()
+    rig.second(1_000, *[90_000] * 1_000)
+    for _ in range(WINDOW_LOOKS + LATE_LOOKS):
+        rig.second(5, 300)
+        assert not rig.gauge.reading(0).is_late
+
+
+def test_a_late_connection_that_falls_silent_is_late_no_more() -> None:
+    rig = Rig()
+    for _ in range(WINDOW_LOOKS + LATE_LOOKS):
+        rig.second(10, *[12_000] * 10)
+    for _ in range(WINDOW_LOOKS + LATE_LOOKS):
+        rig.second(0)
+    assert not rig.gauge.reading(0).is_late

@@ -26,6 +26,7 @@ describe('the word for the feed', () => {
     ['a closed market is neither stale nor live', { anyOpen: false, dataAgeMs: 9e6 }, 'CONNECTED'],
     ['no data before the first packet', { dataAgeMs: Infinity }, 'NO DATA YET'],
     ['never live over a slow line', { delayMs: 7_400 }, 'DELAYED 7 s'],
+    ['never live with prices that come late', { connections: [line('up'), { ...line('up'), late: true, lag_p50_ms: 12_010 }] }, 'FEED LATE 12 s'],
     ['stale in session', { dataAgeMs: 20_000 }, 'FEED STALE 20 s'],
   ];
   it.each(cases)('%s', (_what, facts, text) => {

@@ -15,7 +15,7 @@ export interface FeedFacts {
   /** Where the service takes its prices from; null until it was told. */
   source: string | null;
   /** The service's connections to the exchange feed. */
-  connections: readonly Pick<ConnectionStatus, 'active' | 'state'>[];
+  connections: readonly Pick<ConnectionStatus, 'active' | 'state' | 'late' | 'lag_p50_ms'>[];
   anyOpen: boolean;
   /** How long the stream's answers take. */
   delayMs: number;
@@ -48,5 +48,7 @@ export function feedLink(facts: FeedFacts): FeedLink {
   if (delayMs > SLOW_MS) return { text: `DELAYED ${age(delayMs)}`, tone: 'warn', name: 'delayed', said: 'Delayed: the line to the service is slow' };
   if (dataAgeMs === Infinity) return { text: 'NO DATA YET', tone: 'warn', name: 'stale', said: 'No data yet' };
   if (dataAgeMs > STALE_MS) return { text: `FEED STALE ${age(dataAgeMs)}`, tone: 'warn', name: 'stale', said: 'Feed stale' };
+  const lateMs = Math.max(0, ...connections.map((one) => (one.late ? (one.lag_p50_ms ?? 0) : 0)));
+  if (lateMs) return { text: `FEED LATE ${age(lateMs)}`, tone: 'warn', name: 'late', said: 'Feed late: prices are old when they come' };
   return { text: `LIVE ${age(dataAgeMs)}`, tone: 'good', name: 'live', said: 'Feed live' };
 }

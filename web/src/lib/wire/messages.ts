@@ -66,6 +66,7 @@ export interface ConnectionStatus {
   packets_per_s?: number | null;
   lag_p50_ms?: number | null;
   lag_p99_ms?: number | null;
+  late?: boolean;
 }
 
 /** Where Tier A is going, from its last minutes; null while too little is known. */
