@@ -28,7 +28,7 @@ class Books(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """``free`` places now; rates of Tier A a minute, None until a minute is known.
+    """``free`` places now; rates of Tier A a minute over ``window_min`` minutes, None until a minute is known.
 
     ``full_by`` is when the free places are used up at the net rate: None where Tier A does not grow, or not within a
     day.
@@ -55,6 +55,7 @@ class FillGauge:
         self._clock = clock
         self._looks: deque[_Look] = deque(maxlen=int(WINDOW_MIN * 60 / LOOK_S) + 1)
         self._rates: tuple[float, float] | None = None
+        self._window_min = WINDOW_MIN
 
     def look(self) -> None:
         """Work out the rates anew, every ten seconds."""
@@ -65,6 +66,7 @@ class FillGauge:
         first, last = self._looks[0], self._looks[-1]
         minutes = (last.at_s - first.at_s) / 60.0
         if last.at_s - first.at_s >= KNOWN_AFTER_S:
+            self._window_min = round(minutes)
             self._rates = (last.added - first.added) / minutes, (last.held - first.held) / minutes
 
     def forecast(self) -> Forecast:
@@ -72,7 +74,7 @@ class FillGauge:
         if self._rates is None:
             return Forecast(free)
         adds, net = (round(rate, 1) for rate in self._rates)
-        return Forecast(free, adds_per_min=adds, net_per_min=net, full_by=self._full_by(free, net))
+        return Forecast(free, self._window_min, adds, net, self._full_by(free, net))
 
     def _full_by(self, free: int, net_per_min: float) -> datetime | None:
         if net_per_min <= 0.0:

@@ -45,7 +45,7 @@ def test_growth_tells_when_the_places_are_used_up() -> None:
         books.free -= 50
         watch(gauge, clock, 60)
     told = gauge.forecast()
-    assert (told.free, told.adds_per_min, told.net_per_min) == (800, 100.0, 50.0)
+    assert (told.free, told.adds_per_min, told.net_per_min, told.window_min) == (800, 100.0, 50.0, 4)
     assert told.full_by == MORNING + timedelta(minutes=4 + 16 + 1)
 
 
