@@ -82,7 +82,7 @@ class PatientHttp(H11Protocol):
     def pause_writing(self) -> None:
         """The answer is not taken as fast as it is written."""
         super().pause_writing()
-        self._write_timer = self.loop.call_later(limits.ANSWER_TAKEN_S, self.transport.abort)
+        self._wait_for_taking()
 
     def resume_writing(self) -> None:
         self._write_timer = _stopped(self._write_timer)
@@ -90,6 +90,17 @@ class PatientHttp(H11Protocol):
 
     def _should_upgrade(self) -> bool:
         return super()._should_upgrade() and not self._is_surplus
+
+    def _wait_for_taking(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._write_timer = self.loop.call_later(limits.ANSWER_TAKEN_S, self._judge_taking, left)
+
+    def _judge_taking(self, left_before: int) -> None:
+        """A long answer over a slow line takes its time, as long as it is taken."""
+        if left_before - self.transport.get_write_buffer_size() < limits.ANSWER_TAKEN_BYTES:
+            self.transport.abort()
+        else:
+            self._wait_for_taking()
 
     def _wait_for_head(self) -> None:
         self._head_timer = self.loop.call_later(limits.HEAD_S, self.transport.abort)
