@@ -11,6 +11,7 @@ export default defineConfig({
     outDir: '../app/web',
     emptyOutDir: true,
     target: 'es2022',
+    modulePreload: { polyfill: false }, // browsers of that age need none
     assetsInlineLimit: 0,
   },
   server: {

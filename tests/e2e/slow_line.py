@@ -36,7 +36,13 @@ class SlowLine:
             assert task is not None
             joined.add(task)
             far, far_out = await asyncio.open_connection(sock=_dialled(port), limit=HELD_BYTES)
-            await asyncio.gather(line._carry(near, far_out), line._carry(far, near_out, is_slow=True))
+            try:
+                await asyncio.gather(line._carry(near, far_out), line._carry(far, near_out, is_slow=True))
+            finally:
+                for end in (near_out, far_out):
+                    end.close()
+                    with contextlib.suppress(OSError):
+                        await end.wait_closed()
 
         server = await asyncio.start_server(join, "127.0.0.1", 0)
         line.port = server.sockets[0].getsockname()[1]

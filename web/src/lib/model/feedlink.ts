@@ -45,10 +45,10 @@ export function feedLink(facts: FeedFacts): FeedLink {
       : { text: 'FEED DOWN', tone: 'bad', name: 'feed-down', said: 'Feed down' };
   }
   if (!facts.anyOpen) return { text: 'CONNECTED', tone: 'plain', name: 'closed', said: 'Connected, markets closed' };
-  if (delayMs > SLOW_MS) return { text: `DELAYED ${age(delayMs)}`, tone: 'warn', name: 'delayed', said: 'Delayed: the line to the service is slow' };
+  if (delayMs > SLOW_MS) return { text: `DELAYED ${age(delayMs)}`, tone: 'warn', name: 'delayed', said: 'Delayed by a slow line' };
   if (dataAgeMs === Infinity) return { text: 'NO DATA YET', tone: 'warn', name: 'stale', said: 'No data yet' };
   if (dataAgeMs > STALE_MS) return { text: `FEED STALE ${age(dataAgeMs)}`, tone: 'warn', name: 'stale', said: 'Feed stale' };
   const lateMs = Math.max(0, ...connections.map((one) => (one.late ? (one.lag_p50_ms ?? 0) : 0)));
-  if (lateMs) return { text: `FEED LATE ${age(lateMs)}`, tone: 'warn', name: 'late', said: 'Feed late: prices are old when they come' };
+  if (lateMs) return { text: `FEED LATE ${age(lateMs)}`, tone: 'warn', name: 'late', said: 'Feed late' };
   return { text: `LIVE ${age(dataAgeMs)}`, tone: 'good', name: 'live', said: 'Feed live' };
 }
