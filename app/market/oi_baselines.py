@@ -104,7 +104,7 @@ class OiBaselines:
         except self._refusals as error:
             self._note_refusal(error)
             return
-        if self._refused:
+        if self._refused >= REFUSALS_MAX:
             structlog.get_logger("open_interest").info("the broker's chains come again")
         self._refused = 0
         self._asked[chain] = session
