@@ -259,6 +259,16 @@ describe('connection', () => {
     expect(delays.at(-1)).toBe(30);
   });
 
+  it('knows of no delay on a new connection', () => {
+    const socket = opened();
+    timers.advance(5_000);
+    expect(delays.at(-1)).toBe(3_000);
+    socket.onclose!({ code: 1006 });
+    timers.advance(400);
+    expect(sockets).toHaveLength(2);
+    expect(delays.at(-1)).toBe(0);
+  });
+
   it('waits for no answer to a ping that was refused or lost', () => {
     const socket = opened();
     timers.advance(2_000);

@@ -158,6 +158,7 @@ export class StreamClient {
     socket.onclose = (event) => this.closed(socket, event.code);
     this.heardAt = this.answeredAt = this.timers.now();
     this.pingedAt = this.roundTrip = 0;
+    this.hooks.delay(0);
     this.watch();
   }
 
