@@ -81,7 +81,8 @@ class HealthRoutes:
 
 def _late_reason(late: Mapping[int, float], *, is_all: bool) -> str:
     """``late``: connections (1-based) and how old, in ms, their prices are when they come."""
-    which = "all connections" if is_all else f"connection {', '.join(map(str, late))}"
+    some = f"connection{'s' if len(late) > 1 else ''} {', '.join(map(str, late))}"
+    which = "all connections" if is_all else some
     age_ms = max(late.values())
     more = " or more" if age_ms > LAG_BUCKET_MS * (LAG_BUCKETS - 1) else ""  # longer lags are not told apart
     cause = ", or this machine's clock is ahead" if is_all else ""
