@@ -128,9 +128,10 @@ class WebSocketManager:
 
     @property
     def late_ms(self) -> dict[int, float]:
-        """Connections (1-based) whose prices come late, and how late at the median."""
+        """Connections (1-based) whose prices come late, and how late at the median; not those on which none come."""
         readings = ((index + 1, self._gauge.reading(index)) for index in range(self._limits.connections))
-        return {number: reading.lag_p50_ms or 0.0 for number, reading in readings if reading.is_late}
+        lags = ((number, reading.lag_p50_ms) for number, reading in readings if reading.is_late)
+        return {number: lag_ms for number, lag_ms in lags if lag_ms is not None}
 
     @property
     def is_away(self) -> bool:

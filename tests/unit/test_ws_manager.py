@@ -9,6 +9,7 @@ import pytest
 
 from app.core.ids import InstrumentKey
 from app.market.carried import Precedence
+from app.market.feed_gauge import LATE_LOOKS, WINDOW_LOOKS
 from app.market.live_prices import LivePrices
 from app.market.ws_manager import PoolHooks, PoolPolicy, WebSocketManager
 from app.ports.feed import LAG_BUCKET_MS, FeedClosed, Retry
@@ -31,6 +32,19 @@ def test_the_status_tells_how_fast_data_comes_and_how_late() -> None:
             assert told[0] == told[2] == [0.0, None, None]
             assert told[1][0] == pytest.approx(40, rel=0.25)  # the first look was when the pool was made
             assert told[1][1:] == [30.5 * LAG_BUCKET_MS] * 2
+
+    virtually(body)
+
+
+def test_a_late_connection_is_told_with_its_lag_and_not_while_nothing_comes_on_it() -> None:
+    async def body(loop: SimLoop) -> None:
+        async with running(loop) as rig:
+            for _ in range(WINDOW_LOOKS + LATE_LOOKS):
+                rig.board.buffers.lag_table[1, 600] += 1
+                await asyncio.sleep(1)
+            assert rig.wire.late_ms == {2: 600.5 * LAG_BUCKET_MS}
+            await asyncio.sleep(WINDOW_LOOKS + 2)
+            assert rig.wire.late_ms == {}
 
     virtually(body)
 
