@@ -47,6 +47,12 @@ class _Look(NamedTuple):
     held: int
 
 
+class _Rates(NamedTuple):
+    window_min: int
+    adds_per_min: float
+    net_per_min: float
+
+
 class FillGauge:
     """OWNS the looks of the last minutes. Call :meth:`look` about once a second, after what was stored is restored."""
 
@@ -54,8 +60,7 @@ class FillGauge:
         self._books = books
         self._clock = clock
         self._looks: deque[_Look] = deque(maxlen=int(WINDOW_MIN * 60 / LOOK_S) + 1)
-        self._rates: tuple[float, float] | None = None
-        self._window_min = WINDOW_MIN
+        self._rates: _Rates | None = None
 
     def look(self) -> None:
         """Work out the rates anew, every ten seconds."""
@@ -66,15 +71,14 @@ class FillGauge:
         first, last = self._looks[0], self._looks[-1]
         minutes = (last.at_s - first.at_s) / 60.0
         if last.at_s - first.at_s >= KNOWN_AFTER_S:
-            self._window_min = round(minutes)
-            self._rates = (last.added - first.added) / minutes, (last.held - first.held) / minutes
+            adds, net = (last.added - first.added) / minutes, (last.held - first.held) / minutes
+            self._rates = _Rates(round(minutes), round(adds, 1), round(net, 1))
 
     def forecast(self) -> Forecast:
         free = max(0, self._books.free)
         if self._rates is None:
             return Forecast(free)
-        adds, net = (round(rate, 1) for rate in self._rates)
-        return Forecast(free, self._window_min, adds, net, self._full_by(free, net))
+        return Forecast(free, *self._rates, self._full_by(free, self._rates.net_per_min))
 
     def _full_by(self, free: int, net_per_min: float) -> datetime | None:
         if net_per_min <= 0.0:

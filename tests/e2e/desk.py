@@ -103,6 +103,13 @@ class Desk:
         await self.at_test_id("sign-in-go").click()
         await expect(self.at_test_id("sign-out")).to_contain_text(name)
 
+    async def overhang(self) -> int:
+        """By how many pixels the page is wider than its window."""
+        wide: int = await self.page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        return wide
+
     async def note(self, text: str) -> None:
         """Wait until the page says so in its notes."""
         await expect(self.at_test_id("notes")).to_contain_text(text)

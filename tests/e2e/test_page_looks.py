@@ -37,8 +37,7 @@ async def test_theme_and_palette_last_over_a_reload(desk: Desk) -> None:
 async def test_telephone_fits_and_turns_its_columns(browser: Browser, service: Service) -> None:
     async with Desk.at(browser, service.url, screen=PHONE) as phone:
         await phone.live()
-        wide = await phone.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide <= 0
+        assert await phone.overhang() <= 0
         await expect(phone.at_test_id("chain-head")).to_be_in_viewport(ratio=1)
         await expect(phone.atm_row.locator(".cell:visible")).to_have_count(6)
         await phone.page.get_by_label("More columns").click()
@@ -47,8 +46,7 @@ async def test_telephone_fits_and_turns_its_columns(browser: Browser, service: S
         await expect(phone.at_test_id("watchlist")).to_be_visible()
         await phone.at_test_id("nav-health").click()
         await expect(phone.at_test_id("health")).to_be_visible()
-        wide = await phone.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide <= 0
+        assert await phone.overhang() <= 0
 
 
 async def test_on_a_telephone_the_details_give_way_to_what_is_gone_to(browser: Browser, service: Service) -> None:

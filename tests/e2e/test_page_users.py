@@ -43,8 +43,7 @@ async def test_a_long_name_of_a_user_leaves_the_page_its_width(browser: Browser,
         await expect(phone.at_test_id("sign-in")).to_be_visible()
         await phone.sign_in(LONG_NAME, PASSWORD)
         await phone.live()
-        wide = await phone.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide <= 0
+        assert await phone.overhang() <= 0
         for name in ("search", "sign-out"):
             await expect(phone.at_test_id(name)).to_be_in_viewport(ratio=1)
 
